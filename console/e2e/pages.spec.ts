@@ -214,6 +214,7 @@ const VIEWS: readonly View[] = [
         .fill('policies: [{id: one, scope: USER, limit: 1, window: 1m}]');
       await page.getByRole('button', { name: 'Compare' }).click();
       await expect(page.getByText('denied by one with the other policies')).toBeVisible();
+      await page.getByText('Over time as a table').click();
     },
   },
   {

@@ -1441,8 +1441,17 @@ export interface components {
             };
             tokens: components["schemas"]["ComparedNumber"];
         };
+        /** @description How many subjects are allowed less, and how many more. */
+        ComparedSubjectCounts: {
+            /** Format: int64 */
+            gaining: number;
+            /** Format: int64 */
+            losing: number;
+        };
         /** @description The subjects of a kind. */
         ComparedSubjects: {
+            /** @description How many are allowed fewer checks, and how many more. */
+            checks: components["schemas"]["ComparedSubjectCounts"];
             /**
              * Format: int64
              * @description The checks of subjects that are not counted one by one.
@@ -1453,22 +1462,21 @@ export interface components {
              * @description How many are counted one by one.
              */
             count: number;
-            /** @description The 20 that gain the most. */
+            /** @description The 20 that gain the most: checks or tokens, and lose neither. */
             gainers: components["schemas"]["ComparedSubject"][];
-            /**
-             * Format: int64
-             * @description How many are allowed more.
-             */
-            gaining: number;
             /** @description `user`, `apiKey`, `tenant` or `model`. */
             kind: string;
-            /** @description The 20 that lose the most. */
+            /** @description The 20 that lose the most: checks or tokens, and gain neither. */
             losers: components["schemas"]["ComparedSubject"][];
             /**
              * Format: int64
-             * @description How many are allowed less.
+             * @description How many are allowed fewer checks and more tokens, or the reverse.
              */
-            losing: number;
+            mixed: number;
+            /** @description 20 of those that lose one and gain the other. */
+            mixedSubjects: components["schemas"]["ComparedSubject"][];
+            /** @description How many are allowed fewer tokens, and how many more. */
+            tokens: components["schemas"]["ComparedSubjectCounts"];
         };
         /** @description What is allowed over time. */
         ComparedTimeline: {
@@ -1609,10 +1617,13 @@ export interface components {
          *       },
          *       "subjects": [
          *         {
+         *           "checks": {
+         *             "gaining": 0,
+         *             "losing": 1
+         *           },
          *           "checksBeyond": 0,
          *           "count": 1,
          *           "gainers": [],
-         *           "gaining": 0,
          *           "kind": "user",
          *           "losers": [
          *             {
@@ -1633,7 +1644,12 @@ export interface components {
          *               }
          *             }
          *           ],
-         *           "losing": 1
+         *           "mixed": 0,
+         *           "mixedSubjects": [],
+         *           "tokens": {
+         *             "gaining": 0,
+         *             "losing": 0
+         *           }
          *         }
          *       ],
          *       "timeline": {

@@ -46,6 +46,17 @@ export function formatTime(epochMs: number): string {
   return timeOfDay.format(epochMs);
 }
 
+const dayAndTime = new Intl.DateTimeFormat([], {
+  dateStyle: 'medium',
+  timeStyle: 'medium',
+  hourCycle: 'h23',
+});
+
+/** The day and the time of day, to the second. */
+export function formatDateTime(epochMs: number): string {
+  return dayAndTime.format(epochMs);
+}
+
 /** The time of day, to the millisecond. */
 export function formatClock(epochMs: number): string {
   return `${formatTime(epochMs)}.${String(Math.floor(epochMs) % 1_000).padStart(3, '0')}`;

@@ -22,8 +22,8 @@ pub trait RequestTrace: fmt::Debug + Send + Sync + 'static {
     /// The request is sent to an upstream with `fields`, which get those that continue the trace.
     fn sends(&self, call: &UpstreamCall<'_>, fields: &mut HeaderMap) -> Box<dyn UpstreamSpan>;
 
-    /// Runs `log`, whose lines are of this trace.
-    fn logs(&self, log: &mut dyn FnMut());
+    /// Runs `work`, whose spans and log lines are of this trace.
+    fn within(&self, work: &mut dyn FnMut());
 }
 
 /// A request to an upstream.

@@ -39,9 +39,9 @@ impl Trace for Traced {
         Box::new(Asked(child))
     }
 
-    fn logs(&self, log: &mut dyn FnMut()) {
+    fn within(&self, work: &mut dyn FnMut()) {
         let _entered = enter(&self.0);
-        log();
+        work();
     }
 }
 

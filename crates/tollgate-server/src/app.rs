@@ -13,7 +13,7 @@ use tollgate_store::resilience::Resilient;
 use tollgate_store::{MemoryStore, Store};
 
 use crate::admin_directory::AdminDirectory;
-use crate::config::{AuthHeaders, HttpLimits};
+use crate::config::{AuthHeaders, HttpLimits, WhatIfBounds};
 use crate::guard::Guard;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -90,6 +90,15 @@ pub(crate) struct Admin {
     pub(crate) directory: AdminDirectory,
 }
 
+/// Comparisons of policies.
+#[derive(Debug)]
+pub(crate) struct WhatIfs {
+    /// A permit for each that may run.
+    pub(crate) running: Arc<Semaphore>,
+    /// Their bounds.
+    pub(crate) bounds: WhatIfBounds,
+}
+
 /// The shared state of all calls.
 #[derive(Debug)]
 pub(crate) struct App<S> {
@@ -99,8 +108,8 @@ pub(crate) struct App<S> {
     pub(crate) service: Arc<RateLimitService<S>>,
     /// Records the checks, if it is asked to.
     pub(crate) recorder: Option<Arc<Recorder>>,
-    /// Lets one comparison of policies run at a time.
-    pub(crate) what_ifs: Arc<Semaphore>,
+    /// The comparisons of policies.
+    pub(crate) what_if: WhatIfs,
     /// Whether settlements that the store did not answer are kept on disk.
     pub(crate) journals_to_disk: bool,
     /// The snapshots of the store, if it writes any.

@@ -54,6 +54,7 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum PoliciesCommand {
     /// Validate a policy file and list all problems in it
+    #[command(after_help = "Exit code: 0 if the file is valid, 2 if it is bad.")]
     Validate {
         /// The file, ending in .yaml, .yml, .json or .toml
         file: PathBuf,
@@ -339,7 +340,11 @@ fn diff(args: &DiffArgs) -> Outcome {
             Outcome { output, error: String::new(), code: report.exit_code().into() }
         }
         // 1 says that a decision differs.
-        Err(error) => Outcome::failed(MISUSED, &error),
+        Err(errors) => Outcome {
+            output: String::new(),
+            error: errors.iter().map(|error: &SimulateError| error_text(error)).collect(),
+            code: MISUSED.into(),
+        },
     }
 }
 
@@ -388,7 +393,7 @@ fn validate(file: &Path) -> Outcome {
             Outcome::done(told.chain([valid]).collect())
         }
         Err(error) => {
-            let mut failed = Outcome::failed(FAILED, &error);
+            let mut failed = Outcome::failed(MISUSED, &error);
             failed.error.extend(told);
             failed
         }

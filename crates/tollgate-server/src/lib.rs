@@ -33,7 +33,7 @@ mod verification;
 pub use cli::{Cli, Outcome};
 pub use config::{
     AdminToken, AllowedHosts, AuthHeaders, CatalogConfig, ConfigError, HttpLimits, LogFormat, Role,
-    Secret, ServeConfig, SnapshotConfig, StoreConfig, TrustedProxies,
+    Secret, ServeConfig, SnapshotConfig, StoreConfig, TrustedProxies, WhatIfBounds,
 };
 #[cfg(fuzzing)]
 #[doc(hidden)]

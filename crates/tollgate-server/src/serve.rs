@@ -18,7 +18,7 @@ use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::{Invalidations, Resilient, store_timeout};
 use tollgate_store::{MemoryStore, Store};
 
-use crate::app::{Admin, App, Backend};
+use crate::app::{Admin, App, Backend, WhatIfs};
 use crate::catalog;
 use crate::config::{Secret, ServeConfig, StoreConfig};
 use crate::exporting::{self, Exporting, database};
@@ -394,7 +394,10 @@ async fn assemble<S: Backend>(
         admin: Admin { guard, directory: catalog.directory },
         service,
         recorder,
-        what_ifs: Arc::new(Semaphore::new(1)),
+        what_if: WhatIfs {
+            running: Arc::new(Semaphore::new(config.what_if.at_once)),
+            bounds: config.what_if,
+        },
         journals_to_disk: config.journal.is_some(),
         snapshots,
         otlp,

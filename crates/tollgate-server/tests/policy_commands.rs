@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 fn in_project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
@@ -71,9 +72,69 @@ fn a_diff_on_real_traffic_says_who_loses() {
     let (code, output, _) = diff(&new, &trace);
     assert_eq!(code, Some(1));
     assert!(output.contains("\nchecks     8,819: allowed 7,025 (79.7 %) by old, "), "{output}");
-    assert!(output.contains("\nfew ") && output.contains("\nuser: 100 in all, "), "{output}");
+    assert!(
+        output.contains("\nfew ") && output.contains("\nuser: 100 in all; checks: "),
+        "{output}"
+    );
     std::fs::write(dir.path().join("bad.csv"), "timestamp,userId\nsoon,a\n").unwrap();
     let (code, output, error) = diff(&new, &dir.path().join("bad.csv"));
     assert_eq!((code, output.as_str()), (Some(2), ""));
     assert!(error.contains("bad.csv:2: timestamp: is \"soon\"; accepted: "), "{error}");
+}
+
+#[test]
+fn every_bad_file_of_a_diff_has_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.into_os_string()
+    };
+    let (old, new) = (write("old.yaml", "policies: 1"), write("new.yaml", "polices: []"));
+    let trace = write("trace.csv", "timestamp,userId\n0,a\nsoon,a\n");
+    let (code, output, error) = policies(&["diff".into(), old, new, "--trace".into(), trace]);
+    assert_eq!((code, output.as_str()), (Some(2), ""));
+    let names: Vec<_> = ["old.yaml:", "new.yaml:", "trace.csv:3:"].into();
+    assert_eq!(error.lines().count(), names.len(), "{error}");
+    let pairs = error.lines().zip(names);
+    assert!(
+        pairs.into_iter().all(|(line, name)| line.starts_with("error: ") && line.contains(name)),
+        "{error}"
+    );
+}
+
+/// `diff` and `simulate` read a trace from a pipe as from a file.
+#[test]
+fn a_trace_can_come_from_standard_input() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (dir.path().join("old.yaml"), dir.path().join("new.yaml"));
+    std::fs::write(&old, "policies: [{id: a, scope: USER, limit: 2, window: 1m}]").unwrap();
+    std::fs::write(&new, "policies: [{id: a, scope: USER, limit: 1, window: 1m}]").unwrap();
+    let piped = |arguments: &[&std::ffi::OsStr], text: &str| {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        process.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = process.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let diff = ["policies", "diff"].map(std::ffi::OsStr::new);
+    let (trace, stdin) = (std::ffi::OsStr::new("--trace"), std::ffi::OsStr::new("-"));
+    let diff = [diff[0], diff[1], old.as_os_str(), new.as_os_str(), trace, stdin];
+    let (code, output, error) = piped(&diff, "timestamp,userId\n0,a\n1,a\n");
+    assert_eq!((code, error.as_str()), (Some(1), ""));
+    assert!(output.contains("standard input") && output.contains("1 checks lost"), "{output}");
+    let (code, _, error) = piped(&diff, "timestamp,userId\nsoon,a\n");
+    assert_eq!(code, Some(2));
+    assert!(error.starts_with("error: standard input:2: timestamp: is \"soon\""), "{error}");
+    let simulate = ["simulate", "--policies"].map(std::ffi::OsStr::new);
+    let simulate = [simulate[0], simulate[1], new.as_os_str(), trace, stdin];
+    let (code, output, _) = piped(&simulate, "timestamp,userId\n0,a\n1,a\n");
+    assert_eq!(code, Some(0));
+    assert!(output.contains("standard input"), "{output}");
 }

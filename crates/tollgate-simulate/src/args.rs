@@ -10,7 +10,7 @@ use crate::trace::{MAX_USERS, TraceFormat};
 /// Replay a trace of checks in virtual time and report what the policies would have done
 #[derive(Clone, Debug, clap::Args)]
 pub struct SimulateArgs {
-    /// The trace to replay
+    /// The trace to replay; `-` for standard input
     #[arg(long, value_name = "FILE")]
     pub trace: PathBuf,
 

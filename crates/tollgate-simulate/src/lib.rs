@@ -36,8 +36,9 @@ pub use cases::{
     TestReport, test,
 };
 pub use compare::{
-    ChangeReport, CompareOptions, ComparisonReport, DiffArgs, Pair, PolicyDiffReport, PolicyStatus,
-    SideReport, StepReport, SubjectKindReport, SubjectReport, TimelineReport, compare, diff,
+    ChangeReport, CompareOptions, ComparisonReport, DiffArgs, LosingGaining, Pair,
+    PolicyDiffReport, PolicyStatus, SideReport, StepReport, SubjectKindReport, SubjectReport,
+    TimelineReport, compare, diff,
 };
 pub use error::SimulateError;
 pub use replay::Replay;

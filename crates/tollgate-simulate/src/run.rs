@@ -29,7 +29,7 @@ pub fn simulate(args: &SimulateArgs, policies: PolicySet) -> Result<Report, Simu
 pub fn simulate_with(args: &SimulateArgs, source: &Source) -> Result<Report, SimulateError> {
     refuse_overwriting(args)?;
     let population = Population::of(args.users, args.seed);
-    let mut trace = TraceReader::open(&args.trace, args.format, population)?;
+    let mut trace = TraceReader::open_argument(&args.trace, args.format, population)?;
     refuse_idle_flags(args.users, args.seed, trace.format())?;
     if args.verify && trace.has_request_ids() {
         return Err(SimulateError::Flag {
@@ -57,7 +57,7 @@ pub fn simulate_with(args: &SimulateArgs, source: &Source) -> Result<Report, Sim
 
     let drawn = (trace.format() == TraceFormat::AzureLlm2023).then_some(population);
     let inputs = Inputs {
-        trace: TraceInputs::new(&args.trace.display().to_string(), &trace, drawn),
+        trace: TraceInputs::new(&trace.name(), &trace, drawn),
         policies_file: source.name.clone(),
         verified: args.verify,
         lease_options: args.lease_options(),

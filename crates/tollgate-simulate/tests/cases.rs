@@ -174,7 +174,9 @@ fn given(given: &str) -> String {
 #[test]
 fn bad_files_and_expectations_are_refused_with_their_place() {
     refused(&[
-        (String::new(), "is null; accepted: a map with `policies`"),
+        (String::new(), "cases.yaml: is empty; accepted: a map with `policies`"),
+        ("# nothing yet\n".to_owned(), "cases.yaml: is empty; accepted: a map with `policies`"),
+        ("null".to_owned(), "cases.yaml: is empty; accepted: a map with `policies`"),
         ("[]".to_owned(), "1:1: is a list; accepted: a map with `policies`"),
         ("cases: [".to_owned(), "1:8: is not YAML"),
         ("cases: []".to_owned(), "1:1: policies: is missing; accepted: the path of a policy file"),
@@ -269,7 +271,7 @@ fn bad_checks_are_refused_with_their_place() {
         ),
         (
             given("{userId: a, times: 1000001}"),
-            "cases[0].given[0].times: 1000001 is out of range; accepted: 0 to 1000000",
+            "cases[0].given[0].times: 1000001 is out of range; accepted: an integer from 0 to 1000000",
         ),
         (
             given("{userId: a, settle: {tokens: 1}}"),
@@ -285,6 +287,61 @@ fn bad_checks_are_refused_with_their_place() {
             "nope.yaml: cannot be read",
         ),
     ]);
+}
+
+/// Each number of a test file: its place, the least and the greatest that is accepted, what is beyond them, and the message.
+#[test]
+fn numbers_are_accepted_up_to_their_bounds_and_refused_with_them_beyond() {
+    const AMOUNTS: (&str, &str) = ("0", "9007199254740991");
+    let amounts = "an integer from 0 to 9007199254740991";
+    let numbers = "an integer from 0 to 9007199254740991, or null";
+    let mut fields = vec![
+        (given("{userId: a, times: N}"), ("0", "1000000"), "an integer from 0 to 1000000"),
+        (
+            given("{userId: a, reserve: true, ttlMs: N}"),
+            ("100", "3600000"),
+            "an integer from 100 to 3600000 (milliseconds)",
+        ),
+        (
+            case("{userId: a, reserve: true, ttlMs: N}", ALLOWED),
+            ("100", "3600000"),
+            "an integer from 100 to 3600000 (milliseconds)",
+        ),
+        (case("{userId: a, cost: {tokens: N}}", ALLOWED), AMOUNTS, amounts),
+        (given("{userId: a, reserve: true, settle: {tokens: N}}"), AMOUNTS, amounts),
+    ];
+    for field in ["limit", "count", "remaining", "retryAfterMs", "resetAfterMs"] {
+        fields.push((case("{userId: a}", &format!("{{{field}: N}}")), AMOUNTS, numbers));
+        let limits = format!("{{limits: [{{policyId: p, {field}: N}}]}}");
+        fields.push((case("{userId: a}", &limits), AMOUNTS, numbers));
+    }
+    for (text, (least, greatest), accepted) in fields {
+        // Only the policy file, which is not there, is refused: the number was read.
+        let with = |number: &str| text.replace('N', number).replace("policies.yaml", "none.yaml");
+        for good in [least, greatest] {
+            refused(&[(with(good), "none.yaml: cannot be read")]);
+        }
+        let below = (least.parse::<i64>().unwrap() - 1).to_string();
+        let above = (greatest.parse::<i64>().unwrap() + 1).to_string();
+        for bad in [below.as_str(), "-1", "1.5", "many", &above, "99999999999999999999"] {
+            refused(&[(with(bad), &format!("; accepted: {accepted}"))]);
+        }
+    }
+    let durations = "; accepted: a duration from 1ms to 366d";
+    let times = "; accepted: seconds since 1970-01-01T00:00:00Z with at most 9 decimals";
+    let at = |at: &str| given("{userId: a, at: 0}").replace("check:", &format!("at: {at}, check:"));
+    for (text, says) in [
+        (given("{userId: a, ago: 0ms}"), durations),
+        (given("{userId: a, ago: 1ms}"), "none.yaml: cannot be read"),
+        (given("{userId: a, ago: 366d}"), "none.yaml: cannot be read"),
+        (given("{userId: a, ago: 366d1ms}"), durations),
+        (at("-1"), times),
+        (at("0"), "none.yaml: cannot be read"),
+        (at("16725225600"), "none.yaml: cannot be read"),
+        (at("16725225600.000000001"), times),
+    ] {
+        refused(&[(text.replace("policies.yaml", "none.yaml"), says)]);
+    }
 }
 
 #[test]

@@ -9,7 +9,10 @@ use std::path::PathBuf;
 
 use common::{Fixture, azure};
 use proptest::prelude::*;
-use tollgate_simulate::{ComparisonReport, DiffArgs, PolicyStatus, SimulateError, diff, run};
+use tollgate_simulate::{
+    ComparisonReport, DiffArgs, LosingGaining, PolicyStatus, SimulateError, SubjectReport, diff,
+    run,
+};
 
 /// Two policy files beside a trace.
 struct Files {
@@ -29,7 +32,7 @@ impl Files {
         args(path(old), path(new), self.fixture.args.trace.clone())
     }
 
-    fn diff(&self) -> Result<ComparisonReport, SimulateError> {
+    fn diff(&self) -> Result<ComparisonReport, Vec<SimulateError>> {
         diff(&self.args("old.yaml", "new.yaml"))
     }
 }
@@ -85,7 +88,8 @@ fn who_loses_and_who_gains_is_told_with_the_policy_and_the_time() {
     assert_eq!(policies, expected);
     let users = &report.subjects[0];
     // Ann of acme and ann of umbrella are two users.
-    assert_eq!((users.count, users.losing, users.gaining), (3, 1, 1));
+    assert_eq!((users.count, users.mixed), (3, 0));
+    assert_eq!([users.checks, users.tokens], [LosingGaining { losing: 1, gaining: 1 }; 2]);
     let loser = &users.losers[0];
     assert_eq!((loser.allowed.old, loser.allowed.new, loser.checks), (2, 1, 2));
     assert_eq!(loser.first_change_at.as_deref(), Some("1970-01-01T00:00:01Z"));
@@ -98,7 +102,7 @@ fn who_loses_and_who_gains_is_told_with_the_policy_and_the_time() {
         "tokens     allowed 44 by old, 41 by new: -3\n",
         "decisions  1 checks lost, 1 gained\n",
         "user=ann: allowed by old, denied (acme) by new\n",
-        "\nuser: 3 in all, 1 lose, 1 gain\n",
+        "\nuser: 3 in all; checks: 1 lose, 1 gain; tokens: 1 lose, 1 gain\n",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
@@ -142,12 +146,72 @@ fn bad_files_and_traces_are_refused_with_their_place() {
         ("time,user\n", good, good, "trace.csv:1: header: is \"time,user\", of no known format"),
     ];
     for (trace, old, new, says) in cases {
-        let error = Files::new(trace, old, new).diff().unwrap_err().to_string();
-        assert!(error.contains(says), "{says:?} is not in {error}");
+        let errors = Files::new(trace, old, new).diff().unwrap_err();
+        assert!(errors.len() == 1 && errors[0].to_string().contains(says), "{says:?}: {errors:?}");
     }
     let files = Files::new(TRACE, good, good);
     let args = DiffArgs { seed: Some(1), ..files.args("old.yaml", "new.yaml") };
-    assert!(diff(&args).unwrap_err().to_string().starts_with("--seed: a csv trace"));
+    assert!(diff(&args).unwrap_err()[0].to_string().starts_with("--seed: a csv trace"));
+}
+
+/// All three are read before anything is replayed, the trace up to its first bad line.
+#[test]
+fn every_bad_file_is_told() {
+    let bad = "policies: [{id: a, scope: USER, limt: 2, window: 1m}]";
+    let good = "policies: [{id: a, scope: USER, limit: 2, window: 1m}]";
+    let trace = "timestamp,userId\n1,a\nsoon,a\nlate,a\n";
+    let told = |files: &Files, args: &DiffArgs| {
+        let folder = files.fixture.path("").display().to_string();
+        let errors = diff(args).unwrap_err();
+        assert!(errors.iter().all(|error| error.exit_code() == 2));
+        let texts = errors.iter().map(|error| error.to_string().replace(&folder, ""));
+        texts.map(|text| text[..text.find(": ").unwrap()].to_owned()).collect::<Vec<_>>()
+    };
+    let files = Files::new(trace, bad, bad);
+    let args = files.args("old.yaml", "new.yaml");
+    assert_eq!(told(&files, &args), ["old.yaml:1:12", "new.yaml:1:12", "trace.csv:3"]);
+    let args = files.args("old.yaml", "none.yaml");
+    assert_eq!(told(&files, &args), ["old.yaml:1:12", "none.yaml", "trace.csv:3"]);
+    let args = DiffArgs { trace: "none.csv".into(), ..files.args("old.yaml", "new.yaml") };
+    assert_eq!(diff(&args).unwrap_err()[2].to_string(), "cannot read none.csv");
+    let files = Files::new("time,user\n", good, bad);
+    let args = files.args("old.yaml", "new.yaml");
+    assert_eq!(told(&files, &args), ["new.yaml:1:12", "trace.csv:1"]);
+    // Only the trace can be standard input.
+    let args = args_of_stdin(&files);
+    assert_eq!(told(&files, &args), ["OLD", "NEW", "trace.csv:1"]);
+}
+
+fn args_of_stdin(files: &Files) -> DiffArgs {
+    DiffArgs { old: "-".into(), new: "-".into(), ..files.args("old.yaml", "new.yaml") }
+}
+
+/// More checks with fewer tokens is neither a loss nor a gain.
+#[test]
+fn checks_and_tokens_are_counted_apart() {
+    let files = Files::new(
+        "timestamp,userId,cost.tokens\n0,mixed,90\n1,mixed,1\n2,mixed,1\n3,more,5\n4,more,5\n5,fewer,60\n",
+        "policies: [{id: a, scope: USER, limit: 1, window: 1h}]",
+        "policies: [{id: a, scope: USER, limit: 2, window: 1h}, {id: t, scope: USER, unit: tokens, limit: 50, window: 1h}]",
+    );
+    let report = files.diff().unwrap();
+    let users = &report.subjects[0];
+    assert_eq!(users.checks, LosingGaining { losing: 1, gaining: 2 });
+    assert_eq!(users.tokens, LosingGaining { losing: 2, gaining: 1 });
+    let names = |rows: &[SubjectReport]| {
+        rows.iter().map(|row| row.subject["user"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&users.losers), ["fewer"]);
+    assert_eq!(names(&users.gainers), ["more"]);
+    assert_eq!((users.mixed, names(&users.mixed_subjects)), (1, vec!["mixed".to_owned()]));
+    let text = report.to_string();
+    let line = "\nuser: 3 in all; checks: 1 lose, 2 gain; tokens: 2 lose, 1 gain; 1 of them lose one and gain the other\n";
+    assert!(text.contains(line), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+    assert_eq!(
+        json["subjects"][0]["mixedSubjects"][0]["tokens"],
+        serde_json::json!({"old": 90, "new": 2})
+    );
 }
 
 fn policies() -> impl Strategy<Value = String> {
@@ -209,8 +273,19 @@ proptest! {
         prop_assert_eq!(sums, (report.checks, report.allowed.old, report.allowed.new));
         // Every check has a user, and there are fewer than the report names.
         let users = &report.subjects[0];
-        let net: i128 = users.losers.iter().chain(&users.gainers).map(|one| one.allowed.change()).sum();
-        prop_assert_eq!(net, report.allowed.change());
+        let named = || users.losers.iter().chain(&users.gainers).chain(&users.mixed_subjects);
+        prop_assert_eq!(named().map(|one| one.allowed.change()).sum::<i128>(), report.allowed.change());
+        prop_assert_eq!(named().map(|one| one.tokens.change()).sum::<i128>(), report.tokens.change());
+        for (counted, change) in [
+            (users.checks, (|one| one.allowed.change()) as fn(&SubjectReport) -> i128),
+            (users.tokens, |one| one.tokens.change()),
+        ] {
+            let count = |sign: i128| named().filter(|one| change(one).signum() == sign).count() as u64;
+            prop_assert_eq!(counted, LosingGaining { losing: count(-1), gaining: count(1) });
+        }
+        prop_assert!(users.losers.iter().all(|one| one.allowed.change() <= 0 && one.tokens.change() <= 0));
+        prop_assert!(users.gainers.iter().all(|one| one.allowed.change() >= 0 && one.tokens.change() >= 0));
+        prop_assert!(users.mixed_subjects.iter().all(|one| one.allowed.change() * one.tokens.change() < 0));
         prop_assert_eq!(report.first_change.is_some(), report.differs());
     }
 
@@ -220,6 +295,7 @@ proptest! {
         prop_assert!(!report.differs() && report.first_change.is_none());
         prop_assert_eq!((report.allowed.change(), report.tokens.change(), report.exit_code()), (0, 0, 0));
         prop_assert!(report.policies.iter().all(|one| one.status == PolicyStatus::Same && one.checks.change() == 0));
-        prop_assert!(report.subjects.iter().all(|kind| kind.losing + kind.gaining == 0));
+        let none = LosingGaining::default();
+        prop_assert!(report.subjects.iter().all(|kind| kind.checks == none && kind.tokens == none && kind.mixed == 0));
     }
 }

@@ -1,11 +1,11 @@
-/** A chart of the last quarter of an hour, with its legend: what each line is, and what it says now or at the cursor. */
+/** A chart over time, with its legend: what each line is, and what it says at its end or at the cursor. */
 import 'uplot/dist/uPlot.min.css';
 
 import { useEffect, useId, useLayoutEffect, useMemo, useRef, useState, type RefObject } from 'react';
 import type uPlot from 'uplot';
 
 import { useShownTheme } from '../../app/theme';
-import { formatTime } from '../../ui/time';
+import { formatDateTime, formatTime } from '../../ui/time';
 import styles from './Chart.module.css';
 import { makePlot, pointAt, type Line, type LineLook } from './plot';
 import type { DegradedPeriod } from './series';
@@ -21,6 +21,8 @@ export interface ChartProps {
   format: (value: number | null) => string;
   /** For values above 0 that span orders of magnitude. */
   isLog?: boolean;
+  /** For a past that does not go on: all of it is shown, with its dates, where otherwise the last quarter of an hour is. */
+  isPast?: boolean;
 }
 
 const HEIGHT_REM = 8.5;
@@ -50,7 +52,7 @@ function useBox(ref: RefObject<HTMLElement | null>): Box | null {
 /** Keeps a plot in `root`; made anew when the lines' looks, the theme or the size change. Gives where the cursor is. */
 function usePlot(
   root: RefObject<HTMLDivElement | null>,
-  { times, lines, periods, format, isLog = false }: ChartProps,
+  { times, lines, periods, format, isLog = false, isPast = false }: ChartProps,
 ): { plot: RefObject<uPlot | null>; cursor: number | null } {
   const plot = useRef<uPlot | null>(null);
   const shaded = useRef(periods);
@@ -65,6 +67,7 @@ function usePlot(
       widthPx: box.width,
       heightPx: HEIGHT_REM * box.remPx,
       isLog,
+      isPast,
       format,
       periods: () => shaded.current,
       onCursor: setCursor,
@@ -74,11 +77,11 @@ function usePlot(
       plot.current = null;
       made.destroy();
     };
-  }, [root, box, looks, theme, format, isLog]);
+  }, [root, box, looks, theme, format, isLog, isPast]);
   useEffect(() => {
     shaded.current = periods;
     plot.current?.setData([times.map((at) => at / 1_000), ...lines.map(({ values }) => values)]);
-  }, [times, lines, periods, box, looks, theme, format, isLog]);
+  }, [times, lines, periods, box, looks, theme, format, isLog, isPast]);
   return { plot, cursor };
 }
 
@@ -101,7 +104,7 @@ function movedTo(key: string, from: number | null, last: number): number | null 
 }
 
 export function Chart(props: ChartProps): React.JSX.Element {
-  const { title, times, lines, format } = props;
+  const { title, times, lines, format, isPast = false } = props;
   const titleId = useId();
   const root = useRef<HTMLDivElement>(null);
   const { plot, cursor } = usePlot(root, props);
@@ -109,7 +112,7 @@ export function Chart(props: ChartProps): React.JSX.Element {
   const isPointed = cursor !== null && cursor <= last;
   const index = isPointed ? cursor : last;
   const at = times[index];
-  const moment = at === undefined ? '' : formatTime(at);
+  const moment = at === undefined ? '' : (isPast ? formatDateTime : formatTime)(at);
   const said = useMemo(
     () => lines.map(({ label, values }) => `${label} ${format(values[index] ?? null)}`).join(', '),
     [lines, format, index],
@@ -127,7 +130,7 @@ export function Chart(props: ChartProps): React.JSX.Element {
     <figure className={styles.chart} aria-labelledby={titleId}>
       <figcaption className={styles.head}>
         <h2 id={titleId}>{title}</h2>
-        <span className={styles.moment}>{isPointed ? moment : 'now'}</span>
+        <span className={styles.moment}>{isPointed || isPast ? moment : 'now'}</span>
       </figcaption>
       <ul className={styles.legend}>
         {lines.map((line) => (

@@ -60,6 +60,18 @@ function spanOf(_: uPlot, min: number | null, max: number | null): [number, numb
   return [end - Math.min(SPAN_MS / 1_000, wanted), end];
 }
 
+/** From the first to the last value; a single one is in the middle. */
+function wholeOf(_: uPlot, min: number | null, max: number | null): [number, number] {
+  const [from, to] = [min ?? 0, max ?? 0];
+  return from < to ? [from, to] : [from - LEAST_SPAN_MS / 2_000, to + LEAST_SPAN_MS / 2_000];
+}
+
+const RECENT_AXIS: uPlot.Axis = {
+  incrs: [15, 30, 60, 120, 180, 300],
+  values: (_, times, __, ___, stepS) =>
+    times.map((seconds) => (stepS < 60 ? formatTime : formatMinute)(seconds * 1_000)),
+};
+
 /** Shades `periods`, with a line at their top, as far as they are in sight. */
 function shade(plot: uPlot, periods: readonly DegradedPeriod[]): void {
   const { ctx, bbox } = plot;
@@ -105,6 +117,8 @@ export interface PlotOptions {
   readonly heightPx: number;
   /** Whether the scale is logarithmic: what it shows is above 0, and spans orders of magnitude. */
   readonly isLog: boolean;
+  /** Whether all there is is shown, with its dates, and not the last quarter of an hour. */
+  readonly isPast: boolean;
   readonly format: (value: number) => string;
   readonly periods: () => readonly DegradedPeriod[];
   readonly onCursor: (index: number | null) => void;
@@ -112,7 +126,7 @@ export interface PlotOptions {
 
 /** A plot in `root`, without data yet. */
 export function makePlot(root: HTMLElement, options: PlotOptions): uPlot {
-  const { looks, widthPx, heightPx, isLog, format, periods, onCursor } = options;
+  const { looks, widthPx, heightPx, isLog, isPast, format, periods, onCursor } = options;
   const axis = axisOf();
   return new uPlot(
     {
@@ -121,16 +135,18 @@ export function makePlot(root: HTMLElement, options: PlotOptions): uPlot {
       legend: { show: false },
       padding: [8, 8, 0, 0],
       cursor: { y: false, drag: { x: false, y: false }, sync: { key: CURSOR_KEY }, points: { size: 6 } },
-      scales: { x: { time: true, range: spanOf }, y: isLog ? LOG_SCALE : { range: rangeOf } },
+      scales: {
+        x: { time: true, range: isPast ? wholeOf : spanOf },
+        y: isLog ? LOG_SCALE : { range: rangeOf },
+      },
       axes: [
         {
           ...axis,
-          size: AXIS_HEIGHT_PX,
+          // Without a form of its own, an axis over hours or days shows what differs: the hour, the day or the year.
+          ...(isPast ? {} : RECENT_AXIS),
+          size: isPast ? 2 * AXIS_HEIGHT_PX : AXIS_HEIGHT_PX,
           space: TICK_SPACE_X_PX,
           grid: { show: false },
-          incrs: [15, 30, 60, 120, 180, 300],
-          values: (_, times, __, ___, stepS) =>
-            times.map((seconds) => (stepS < 60 ? formatTime : formatMinute)(seconds * 1_000)),
         },
         {
           ...axis,

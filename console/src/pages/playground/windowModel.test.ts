@@ -5,6 +5,7 @@ import {
   isExact,
   leavesAt,
   MAX_ADMISSIONS,
+  MAX_ANSWERS,
   MAX_DENIALS,
   nextToLeave,
   observe,
@@ -254,6 +255,20 @@ function randoms(seed: number): () => number {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
 }
+
+it('keeps as many answers as its bound, and of more the latest', () => {
+  const observed = (count: number): LimitWindow => {
+    const first = at(0, { charged: 0, count: 0 });
+    const rest = Array.from({ length: count - 1 }, (_, index) => at(index + 1, { charged: 0, count: 0 }));
+    return rest.reduce((window, one) => observe(window, one), observe(undefined, first));
+  };
+  const atBound = observed(MAX_ANSWERS).answers;
+  expect(atBound).toHaveLength(MAX_ANSWERS);
+  expect(atBound[0]?.at).toBe(0);
+  const beyond = observed(MAX_ANSWERS + 1).answers;
+  expect(beyond).toHaveLength(MAX_ANSWERS);
+  expect([beyond[0]?.at, beyond.at(-1)?.at]).toEqual([1, MAX_ANSWERS]);
+});
 
 /** Answers of an exact log to checks that are sent at any time, and are under way for any time. */
 function answers(seed: number, limit: number): Observation[] {

@@ -70,7 +70,7 @@ export const MAX_ADMISSIONS = 20_000;
 export const MAX_DENIALS = 5_000;
 
 /** The most answers that are kept: more than a browser has under way at once. */
-const MAX_ANSWERS = 256;
+export const MAX_ANSWERS = 256;
 
 /** Puts `observation` into `window`, or starts one. */
 export function observe(window: LimitWindow | undefined, observation: Observation): LimitWindow {

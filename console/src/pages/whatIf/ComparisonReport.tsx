@@ -4,9 +4,11 @@ import { Panel } from '../../ui/Panel';
 import { Table, type Column } from '../../ui/Table';
 import { formatNumber } from '../live/words';
 import traffic from '../traffic/Traffic.module.css';
+import { TimelineReport } from './TimelineReport';
 import {
   changeWords,
   kindWords,
+  subjectCountWords,
   subjectWords,
   verdictWords,
   type ComparedPolicy,
@@ -38,6 +40,7 @@ export function ComparisonReport({ report }: { report: Comparison }): React.JSX.
           </p>
         )}
       </Panel>
+      {report.timeline !== null && <TimelineReport timeline={report.timeline} />}
       <Panel title="Policies">
         <Table
           label="What each policy did"
@@ -79,14 +82,13 @@ function Figures({ report }: { report: Comparison }): React.JSX.Element {
 }
 
 function Subjects({ subjects }: { subjects: ComparedSubjects }): React.JSX.Element {
-  const { kind, count, losing, gaining, losers, gainers, checksBeyond } = subjects;
-  const rows = [...losers, ...gainers];
+  const { kind, count, losers, gainers, mixedSubjects, checksBeyond } = subjects;
+  const rows = [...losers, ...gainers, ...mixedSubjects];
   const words = kindWords(kind);
   return (
     <Panel title={words}>
       <p className={styles.muted}>
-        {formatNumber(count)} in all, {formatNumber(losing)} would lose and {formatNumber(gaining)} would
-        gain.
+        {formatNumber(count)} in all. {subjectCountWords(subjects)}
         {checksBeyond > 0 && ` ${formatNumber(checksBeyond)} checks of others are not counted one by one.`}
       </p>
       {rows.length > 0 && (

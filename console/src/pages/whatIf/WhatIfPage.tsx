@@ -9,12 +9,17 @@ import { Panel } from '../../ui/Panel';
 import { SelectField } from '../../ui/SelectField';
 import records from '../records/Records.module.css';
 import { ComparisonReport } from './ComparisonReport';
-import { compare, readPolicies, type Question } from './whatIf';
+import { compare, readPolicies, type PolicyFormat, type Question } from './whatIf';
 import styles from './WhatIf.module.css';
 
 const SOURCES = [
   { value: 'recorded', label: 'Traffic that this server records' },
   { value: 'file', label: 'A trace from a file' },
+];
+
+const FORMATS: { value: PolicyFormat; label: string }[] = [
+  { value: 'yaml', label: 'YAML or JSON' },
+  { value: 'toml', label: 'TOML' },
 ];
 
 export default function WhatIfPage(): React.JSX.Element {
@@ -42,11 +47,18 @@ function QuestionForm({ isPending, onAsk }: QuestionFormProps): React.JSX.Elemen
   const [policies, setPolicies] = useState('');
   const [source, setSource] = useState('recorded');
   const [file, setFile] = useState<File | null>(null);
-  const insertion = useMutation({ mutationFn: () => readPolicies(), onSuccess: setPolicies });
+  const [format, setFormat] = useState<PolicyFormat>('yaml');
+  const insertion = useMutation({
+    mutationFn: () => readPolicies(),
+    onSuccess: (text) => {
+      setPolicies(text);
+      setFormat('yaml');
+    },
+  });
   const id = useId();
   const isComplete = policies.trim() !== '' && (source === 'recorded' || file !== null);
   const ask = async (): Promise<void> => {
-    onAsk({ policies, trace: source === 'file' && file !== null ? await file.text() : null });
+    onAsk({ policies, format, trace: source === 'file' && file !== null ? await file.text() : null });
   };
   return (
     <Panel title="Compare">
@@ -65,9 +77,15 @@ function QuestionForm({ isPending, onAsk }: QuestionFormProps): React.JSX.Elemen
             />
           </div>
         )}
+        <SelectField
+          label="Format of the policies"
+          value={format}
+          options={FORMATS}
+          onChange={(value) => setFormat(value === 'toml' ? 'toml' : 'yaml')}
+        />
         <div className={styles.field}>
           <label className={styles.label} htmlFor={`${id}-policies`}>
-            Policies in place of those in force, as a policy file in YAML or JSON
+            Policies in place of those in force, as a policy file
           </label>
           <textarea
             id={`${id}-policies`}

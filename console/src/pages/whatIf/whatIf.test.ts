@@ -1,6 +1,14 @@
 import { describe, expect, it } from 'vitest';
 
-import { changeWords, policiesOf, subjectWords, verdictWords } from './whatIf';
+import {
+  changeWords,
+  policiesOf,
+  subjectCountWords,
+  subjectWords,
+  timelineSteps,
+  timelineWords,
+  verdictWords,
+} from './whatIf';
 
 describe('the policies of an export', () => {
   it('are its list, wherever that is', () => {
@@ -25,6 +33,37 @@ it('says changes with their sign', () => {
     { old: 3, new: 3 },
   ];
   expect(pairs.map(changeWords)).toEqual(['-2', '+1,000', '0']);
+});
+
+describe('a timeline', () => {
+  const steps = [
+    { checks: 5, allowed: { old: 5, new: 5 } },
+    { checks: 4, allowed: { old: 4, new: 1 } },
+  ];
+
+  it('has the time of each step, and what is denied in it', () => {
+    const found = timelineSteps({ startAt: '2026-01-01T00:00:00.5Z', stepSeconds: 60, steps });
+    const start = Date.UTC(2026, 0, 1) + 500;
+    expect(found.map(({ at }) => at)).toEqual([start, start + 60_000]);
+    expect(found.map(({ denied }) => denied)).toEqual([
+      { old: 0, new: 0 },
+      { old: 0, new: 3 },
+    ]);
+    expect(timelineWords(found)).toMatch(/^In 1 of 2 steps, .* the first begins at .*2026/u);
+    expect(timelineWords(found.slice(0, 1))).toBe('In every step, as many checks are allowed now and then.');
+  });
+});
+
+it('counts those that lose or gain checks and tokens apart', () => {
+  const [checks, tokens] = [
+    { losing: 1_200, gaining: 2 },
+    { losing: 2, gaining: 0 },
+  ];
+  const counts = 'Checks: 1,200 would lose and 2 would gain. Tokens: 2 would lose and 0 would gain.';
+  expect(subjectCountWords({ checks, tokens, mixed: 0 })).toBe(counts);
+  expect(subjectCountWords({ checks, tokens, mixed: 1 })).toBe(
+    `${counts} 1 of them would lose one and gain the other.`,
+  );
 });
 
 it('says what decided', () => {

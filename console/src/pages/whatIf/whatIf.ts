@@ -1,6 +1,7 @@
 /** What other policies would have decided: the question to the server, its answer, and what is said of it. */
 import { adminCall, adminResponse } from '../../api/admin';
 import type { components } from '../../api/schema';
+import { formatDateTime } from '../../ui/time';
 
 export type Comparison = components['schemas']['Comparison'];
 export type ComparedSubjects = Comparison['subjects'][number];
@@ -8,16 +9,48 @@ export type ComparedSubject = ComparedSubjects['losers'][number];
 export type ComparedPolicy = Comparison['policies'][number];
 type Verdict = components['schemas']['ComparedVerdict'];
 
+type Timeline = NonNullable<Comparison['timeline']>;
+export type PolicyFormat = 'yaml' | 'toml';
+
 export interface Question {
-  /** The text of a policy file in YAML or JSON, which YAML contains. */
+  /** The text of a policy file. */
   policies: string;
+  /** YAML contains JSON. */
+  format: PolicyFormat;
   /** The text of a trace; null for the recorded traffic. */
   trace: string | null;
 }
 
-export function compare({ policies, trace }: Question): Promise<Comparison> {
-  const body = trace === null ? { policies } : { policies, trace };
+export function compare({ policies, format, trace }: Question): Promise<Comparison> {
+  const body = trace === null ? { policies, format } : { policies, format, trace };
   return adminCall<Comparison>('/admin/what-if', { method: 'POST', body });
+}
+
+/** What was allowed and denied in a step of a timeline. */
+export interface TimelineStep {
+  /** When it begins, in milliseconds since 1970. */
+  at: number;
+  checks: number;
+  allowed: { old: number; new: number };
+  denied: { old: number; new: number };
+}
+
+export function timelineSteps({ startAt, stepSeconds, steps }: Timeline): TimelineStep[] {
+  const start = Date.parse(startAt);
+  return steps.map(({ checks, allowed }, index) => ({
+    at: start + index * stepSeconds * 1_000,
+    checks,
+    allowed,
+    denied: { old: checks - allowed.old, new: checks - allowed.new },
+  }));
+}
+
+/** What the charts of `steps` show, for who cannot see them. */
+export function timelineWords(steps: readonly TimelineStep[]): string {
+  const first = steps.find(({ allowed }) => allowed.old !== allowed.new);
+  if (first === undefined) return 'In every step, as many checks are allowed now and then.';
+  const differing = steps.filter(({ allowed }) => allowed.old !== allowed.new).length;
+  return `In ${differing.toLocaleString('en')} of ${steps.length.toLocaleString('en')} steps, other numbers of checks are allowed now and then; the first begins at ${formatDateTime(first.at)}.`;
 }
 
 /** The policies in force as a policy file. */
@@ -60,6 +93,19 @@ export function subjectWords({ subject }: Pick<ComparedSubject, 'subject'>): str
 export function changeWords(pair: { old: number; new: number }): string {
   const change = pair.new - pair.old;
   return change > 0 ? `+${change.toLocaleString('en')}` : change.toLocaleString('en');
+}
+
+/** How many subjects lose and gain checks, and tokens. */
+export function subjectCountWords({
+  checks,
+  tokens,
+  mixed,
+}: Pick<ComparedSubjects, 'checks' | 'tokens' | 'mixed'>): string {
+  const words = (what: string, { losing, gaining }: ComparedSubjects['checks']): string =>
+    `${what}: ${losing.toLocaleString('en')} would lose and ${gaining.toLocaleString('en')} would gain.`;
+  const counts = `${words('Checks', checks)} ${words('Tokens', tokens)}`;
+  if (mixed === 0) return counts;
+  return `${counts} ${mixed.toLocaleString('en')} of them would lose one and gain the other.`;
 }
 
 export function verdictWords(verdict: Verdict): string {

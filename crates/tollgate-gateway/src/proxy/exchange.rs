@@ -266,7 +266,12 @@ impl<S: Store> Gateway<S> {
             Denial::StoreUnavailable
         })?;
         match (lease, decision.reason()) {
-            (Some(lease), _) => Ok((decision, lease)),
+            (Some(mut lease), _) => {
+                if let Some(tracer) = &self.recorder.tracer {
+                    lease.set_trace(tracer.current());
+                }
+                Ok((decision, lease))
+            }
             (None, Some(reason)) if Reason::OF_API_KEYS.contains(&reason) => {
                 Err(Denial::ApiKey(reason))
             }

@@ -1,8 +1,11 @@
 //! The lease of a request: reserved once, kept alive, and settled exactly once, however the request ends.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use tollgate_core::{
     Amount, Attribute, Check, Cost, Decision, LeaseUpdate, Quality, Subject, TokenKind, Totals,
@@ -15,6 +18,7 @@ use super::leases::{Leases, OpenLease, Unfinished};
 use super::runs_to_end::RunsToEnd;
 use crate::config::OnAbort;
 use crate::dialect::Usage;
+use crate::tracer::RequestTrace;
 
 /// What a lease is reserved for. It has no `Debug`, which would show the API key.
 pub(super) struct Wanted {
@@ -70,6 +74,8 @@ struct Held<S: Store> {
     reserved_input: u64,
     on_abort: OnAbort,
     is_sent: bool,
+    /// The trace of the request, if it is traced.
+    trace: Option<Arc<dyn RequestTrace>>,
 }
 
 impl<S: Store> fmt::Debug for LeaseGuard<S> {
@@ -101,6 +107,7 @@ pub(super) fn reserve<S: Store>(leases: &Arc<Leases<S>>, wanted: Wanted) -> Runs
             reserved_input: wanted.input,
             on_abort: wanted.on_abort,
             is_sent: false,
+            trace: None,
         };
         Ok((decision, Some(LeaseGuard { held: Some(held) })))
     };
@@ -112,6 +119,13 @@ impl<S: Store> LeaseGuard<S> {
     pub(super) fn set_sent(&mut self, is_sent: bool) {
         if let Some(held) = &mut self.held {
             held.is_sent = is_sent;
+        }
+    }
+
+    /// The settlement is traced as part of `trace`, also if it is made after the answer.
+    pub(super) fn set_trace(&mut self, trace: Option<Arc<dyn RequestTrace>>) {
+        if let Some(held) = &mut self.held {
+            held.trace = trace;
         }
     }
 
@@ -161,7 +175,7 @@ impl<S: Store> Drop for LeaseGuard<S> {
 
 impl<S: Store> Held<S> {
     fn settle(self, outcome: Outcome) -> Option<RunsToEnd<()>> {
-        let Self { leases, open, unfinished, reserved_input, on_abort, .. } = self;
+        let Self { leases, open, unfinished, reserved_input, on_abort, trace, .. } = self;
         let open = open?;
         leases.closed(&open);
         let (usage, quality) = totals(outcome, reserved_input, on_abort);
@@ -175,8 +189,22 @@ impl<S: Store> Held<S> {
             }
             drop(unfinished);
         };
-        Some(RunsToEnd::new(&runtime, call))
+        Some(match trace {
+            Some(trace) => RunsToEnd::new(&runtime, within(trace, call)),
+            None => RunsToEnd::new(&runtime, call),
+        })
     }
+}
+
+/// `call`, whose spans are of `trace`.
+async fn within(trace: Arc<dyn RequestTrace>, call: impl Future<Output = ()>) {
+    let mut call = pin!(call);
+    poll_fn(|context| {
+        let mut polled = Poll::Pending;
+        trace.within(&mut || polled = call.as_mut().poll(context));
+        polled
+    })
+    .await;
 }
 
 fn failed<S: Store>(leases: &Leases<S>, unsettled: &Unsettled) {

@@ -269,7 +269,7 @@ impl Drop for RequestRecord {
         counters.ended(self.row, self.outcome, nanos(took));
         if self.recorder.logs {
             match &self.trace {
-                Some(trace) => trace.logs(&mut || self.log(took)),
+                Some(trace) => trace.within(&mut || self.log(took)),
                 None => self.log(took),
             }
         }

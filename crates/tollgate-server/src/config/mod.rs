@@ -79,6 +79,8 @@ pub struct ServeConfig {
     pub log_level: tracing::Level,
     /// The bounds of connections and requests.
     pub limits: HttpLimits,
+    /// The bounds of comparisons of policies.
+    pub what_if: WhatIfBounds,
     /// The longest time from the signal to the end of the process.
     pub drain_timeout: Duration,
     /// Where settlements are kept that the store did not answer; `None` for memory.
@@ -164,6 +166,34 @@ pub enum LogFormat {
     Text,
 }
 
+/// The bounds of comparisons of policies by `POST /admin/what-if`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WhatIfBounds {
+    /// How many run at a time.
+    pub at_once: usize,
+    /// The most checks of a trace that are compared.
+    pub max_checks: u64,
+    /// The most time for a comparison.
+    pub deadline: Duration,
+    /// The most subjects of a kind that are counted one by one.
+    pub max_subjects: usize,
+    /// The most subjects of a kind that are listed as losing, as gaining, and as both.
+    pub top: usize,
+}
+
+impl Default for WhatIfBounds {
+    fn default() -> Self {
+        Self {
+            at_once: 1,
+            max_checks: 1_000_000,
+            deadline: Duration::from_secs(30),
+            max_subjects: 100_000,
+            top: 20,
+        }
+    }
+}
+
 /// The bounds of connections and requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -235,6 +265,7 @@ impl Default for ServeConfig {
             log_format: LogFormat::Text,
             log_level: tracing::Level::INFO,
             limits: HttpLimits::default(),
+            what_if: WhatIfBounds::default(),
             // Together with the rest of the shutdown, the process ends within 10 seconds (P13).
             drain_timeout: Duration::from_secs(8),
             journal: None,
@@ -465,6 +496,7 @@ impl ServeConfig {
             log_format: layers.take("log_format", default.log_format, values::log_format),
             log_level: layers.take("log_level", default.log_level, values::log_level),
             limits: HttpLimits::take(layers),
+            what_if: WhatIfBounds::default(),
             drain_timeout: layers.take("drain_timeout_ms", default.drain_timeout, |text| {
                 let accepted = "an integer from 0 to 600000, in milliseconds";
                 values::milliseconds(text, 0..=600_000, accepted)

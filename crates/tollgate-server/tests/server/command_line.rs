@@ -187,17 +187,17 @@ fn a_policy_file_is_validated_with_places() {
     let both = odd.to_owned() + "  - {id: q, scope: USER, limit: '${UNSET}', window: 1w}\n";
     write("both.yaml", &both);
     let (code, out, error) = validate("both.yaml");
-    assert_eq!((code, &*out), (Some(1), ""));
+    assert_eq!((code, &*out), (Some(2), ""));
     let starts =
         ["error: both.yaml:4:33: ", "both.yaml:4:53: ", "both.yaml:3:40: warning: policy \"p\": "];
     assert_eq!(error.lines().count(), starts.len(), "{error}");
     assert!(error.lines().zip(starts).all(|(line, start)| line.starts_with(start)), "{error}");
     let (code, out, error) = validate("bad.yaml");
-    assert_eq!((code, &*out), (Some(1), ""));
+    assert_eq!((code, &*out), (Some(2), ""));
     assert!(error.starts_with("error: bad.yaml:2:"), "{error}");
     assert!(error.contains("limit: -3 is negative; accepted: "), "{error}");
     let (code, _, error) = validate("missing.yaml");
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(2));
     assert!(error.contains("missing.yaml"), "{error}");
 }
 

@@ -42,5 +42,6 @@ mod support;
 mod telemetry;
 mod unfinished;
 mod verify;
+mod verify_faults;
 mod watch;
 mod what_if;

@@ -30,7 +30,7 @@ fn args(servers: &[SocketAddr]) -> VerifyArgs {
     VerifyArgs { servers, window_seconds: 2, limit: 20, json: false, report: None }
 }
 
-async fn verify(
+pub(crate) async fn verify(
     servers: &[&Fixture],
     token: Option<&str>,
     interrupted: impl Future<Output = ()>,
@@ -73,7 +73,8 @@ async fn an_interrupted_run_cleans_up() {
     assert_eq!(left["items"], json!([]));
 }
 
-const POLICY: &str = "policies: [{id: mine, per: [tollgate_verify], limit: 20, windowSeconds: 2}]";
+pub(crate) const POLICY: &str =
+    "policies: [{id: mine, per: [tollgate_verify], limit: 20, windowSeconds: 2}]";
 
 /// Two servers that each count for themselves are found, without a token, by a policy that they have.
 #[tokio::test]

@@ -30,6 +30,7 @@ pub(super) const ACCEPTED: &str =
     "a map with fields of the answer to a check, such as `{allowed: false, retryAfterMs: 40000}`";
 const ACCEPTED_LIMITS: &str =
     "a list with all limits that take part, such as `[{policyId: per-minute, count: 3}]`";
+const ACCEPTED_NUMBERS: &str = "an integer from 0 to 9007199254740991, or null";
 const ACCEPTED_TEXTS: &str = "a text or null";
 const ACCEPTED_POLICY_IDS: &str = "the id of a policy";
 
@@ -174,7 +175,7 @@ fn value(report: &mut Report, at: &At<'_>, field: &str, value: &Value) -> Option
         (POLICY_ID | "scope" | "unit", _) => {
             report.text(at, value, ACCEPTED_TEXTS).map(|text| json!(text))
         }
-        _ => report.amount(at, value).map(|amount| json!(amount.get())),
+        _ => report.amount_described(at, value, ACCEPTED_NUMBERS).map(|amount| json!(amount.get())),
     }
 }
 

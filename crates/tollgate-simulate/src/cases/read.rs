@@ -18,6 +18,7 @@ use crate::trace::parse_time;
 const MAX_CASES: usize = 10_000;
 /// The most times that a check is repeated.
 const MAX_TIMES: u64 = 1_000_000;
+const ACCEPTED_TIMES: &str = "an integer from 0 to 1000000";
 /// When a check is that does not say: 2026-01-01T00:00:00Z.
 const DEFAULT_AT: Timestamp = Timestamp::from_ms(1_767_225_600_000);
 
@@ -54,8 +55,10 @@ pub(super) fn test_file(path: &Path, needs_policies: bool) -> Result<TestFile, C
 
 fn parse(name: &str, document: Option<&Node>, needs_policies: bool) -> Result<TestFile, Problems> {
     let mut report = Report::default();
-    let empty = Node::unplaced(Value::Null);
-    let file = file(&mut report, document.unwrap_or(&empty), needs_policies);
+    let file = document.and_then(|document| file(&mut report, document, needs_policies));
+    if document.is_none() {
+        report.problem(&At::root(None), "is empty", ACCEPTED_FILE);
+    }
     match file {
         Some(file) => report.into_result(name, file),
         None => Err(report.into_problems(name)),
@@ -217,11 +220,7 @@ fn one_given(
 fn times(report: &mut Report, at: &At<'_>, fields: Fields<'_>) -> Option<u32> {
     let Some(entry) = fields.given("times") else { return Some(1) };
     let at = at.field(entry);
-    let times = report.amount(&at, &entry.node.value)?.get();
-    if times > MAX_TIMES {
-        report.problem(&at, format!("{times} is out of range"), format!("0 to {MAX_TIMES}"));
-        return None;
-    }
+    let times = report.amount_within(&at, &entry.node.value, &(0..=MAX_TIMES), ACCEPTED_TIMES)?;
     u32::try_from(times).ok()
 }
 

@@ -157,12 +157,9 @@ fn reservation(
         return Err(Reported);
     }
     let at = at.field(entry);
-    let ms = report.amount(&at, &entry.node.value).ok_or(Reported)?.get();
-    let ttl = Ttl::from_ms(ms);
-    if ttl.is_none() {
-        report.problem(&at, format!("{ms} is out of range"), Ttl::ACCEPTED);
-    }
-    ttl.map(Some).ok_or(Reported)
+    let range = Ttl::MIN.as_ms()..=Ttl::MAX.as_ms();
+    let ms = report.amount_within(&at, &entry.node.value, &range, Ttl::ACCEPTED);
+    ms.and_then(Ttl::from_ms).map(Some).ok_or(Reported)
 }
 
 fn map<'n>(

@@ -16,7 +16,7 @@ pub struct DiffArgs {
     /// The policy file to compare with it
     #[arg(value_name = "NEW")]
     pub new: PathBuf,
-    /// The trace to replay: traffic that `serve --record` wrote, or another trace that `simulate` reads
+    /// The trace to replay: traffic that `serve --record` wrote, or another trace that `simulate` reads; `-` for standard input
     #[arg(long, value_name = "FILE")]
     pub trace: PathBuf,
 

@@ -11,13 +11,15 @@ mod subjects;
 mod timeline;
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use tollgate_core::{Clock, MonotonicClock};
+use tollgate_service::UnknownApiKeys;
 
 pub use args::DiffArgs;
 pub use report::{
-    ChangeReport, ComparisonReport, Pair, PolicyDiffReport, PolicyStatus, SideReport, StepReport,
-    SubjectKindReport, SubjectReport, TimelineReport,
+    ChangeReport, ComparisonReport, LosingGaining, Pair, PolicyDiffReport, PolicyStatus,
+    SideReport, StepReport, SubjectKindReport, SubjectReport, TimelineReport,
 };
 use side::{Sides, Verdict};
 use subjects::{SubjectNames, Subjects};
@@ -25,7 +27,7 @@ use timeline::Timeline;
 
 use crate::progress::Progress;
 use crate::report::{Times, TraceInputs};
-use crate::trace::{Population, TraceCheck, TraceFormat, TraceReader};
+use crate::trace::{Population, STDIN, TraceCheck, TraceFormat, TraceReader};
 use crate::{SimulateError, Source};
 
 /// The bounds of a comparison.
@@ -45,17 +47,59 @@ impl Default for CompareOptions {
     }
 }
 
-/// Compares the policy files of `args` on its trace.
-pub fn diff(args: &DiffArgs) -> Result<ComparisonReport, SimulateError> {
-    let unknown = args.unknown_api_keys();
-    let (old, new) = (Source::file(&args.old, unknown)?, Source::file(&args.new, unknown)?);
+/// Compares the policy files of `args` on its trace, or says what is wrong with each of the three.
+pub fn diff(args: &DiffArgs) -> Result<ComparisonReport, Vec<SimulateError>> {
+    let old = policies("OLD", &args.old, args.unknown_api_keys());
+    let new = policies("NEW", &args.new, args.unknown_api_keys());
     let population = Population::of(args.users, args.seed);
-    let mut trace = TraceReader::open(&args.trace, args.format, population)?;
+    match (old, new, open(args, population)) {
+        (Ok(old), Ok(new), Ok(mut trace)) => {
+            replay(args, (&old, &new), &mut trace, population).map_err(|error| vec![error])
+        }
+        (old, new, trace) => {
+            let trace = trace.and_then(read_to_the_end);
+            Err([old.err(), new.err(), trace.err()].into_iter().flatten().collect())
+        }
+    }
+}
+
+fn policies(
+    argument: &'static str,
+    file: &Path,
+    unknown: UnknownApiKeys,
+) -> Result<Source, SimulateError> {
+    if file == Path::new(STDIN) {
+        return Err(SimulateError::Flag {
+            flag: argument,
+            problem: "cannot be standard input".to_owned(),
+            accepted: "a policy file; only --trace takes `-`",
+        });
+    }
+    Source::file(file, unknown)
+}
+
+fn open(args: &DiffArgs, population: Population) -> Result<TraceReader, SimulateError> {
+    let trace = TraceReader::open_argument(&args.trace, args.format, population)?;
     crate::run::refuse_idle_flags(args.users, args.seed, trace.format())?;
-    let name = args.trace.display().to_string();
+    Ok(trace)
+}
+
+/// Finds the first bad line of `trace`.
+fn read_to_the_end(mut trace: TraceReader) -> Result<(), SimulateError> {
+    while trace.next_check()?.is_some() {}
+    Ok(())
+}
+
+fn replay(
+    args: &DiffArgs,
+    sources: (&Source, &Source),
+    trace: &mut TraceReader,
+    population: Population,
+) -> Result<ComparisonReport, SimulateError> {
+    let name = trace.name();
     let mut progress = Progress::new(trace.total_bytes());
     let options = CompareOptions { top: args.top(), ..CompareOptions::default() };
-    compare((&old, &new), (&name, &mut trace, population), options, |bytes_read| {
+    compare(sources, (&name, trace, population), options, |bytes_read| {
         progress.add_check(bytes_read);
         ControlFlow::Continue(())
     })

@@ -145,16 +145,30 @@ pub struct SubjectKindReport {
     pub kind: String,
     /// How many are counted one by one.
     pub count: u64,
-    /// How many of these are allowed less by the new policies: fewer checks, or as many with fewer tokens.
-    pub losing: u64,
-    /// How many are allowed more.
-    pub gaining: u64,
-    /// Those that lose the most.
+    /// How many of these are allowed fewer checks by the new policies, and how many more.
+    pub checks: LosingGaining,
+    /// How many are allowed fewer tokens, and how many more.
+    pub tokens: LosingGaining,
+    /// How many are allowed fewer checks and more tokens, or the reverse.
+    pub mixed: u64,
+    /// Those that lose the most: checks or tokens, and gain neither.
     pub losers: Vec<SubjectReport>,
-    /// Those that gain the most.
+    /// Those that gain the most: checks or tokens, and lose neither.
     pub gainers: Vec<SubjectReport>,
+    /// Those that lose one and gain the other, beginning with the one that loses the most checks.
+    pub mixed_subjects: Vec<SubjectReport>,
     /// The checks of subjects that are not counted one by one, because there are too many.
     pub checks_beyond: u64,
+}
+
+/// How many subjects are allowed less by the new policies, and how many more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LosingGaining {
+    /// Less.
+    pub losing: u64,
+    /// More.
+    pub gaining: u64,
 }
 
 /// What a subject is allowed.
@@ -318,30 +332,47 @@ fn tallies<'t>(side: &'t Side<'_>) -> Tallies<'t> {
 
 impl SubjectKindReport {
     fn new(attribute: &Attribute, kind: &Kind, top: usize) -> Self {
-        let mut changed: Vec<_> = kind
-            .rows
-            .iter()
-            .map(|(name, sums)| (sums.change(), &**name, sums))
-            .filter(|(change, _, _)| *change != (0, 0))
-            .collect();
-        // The greatest losses first; of equal changes, in the order of names.
-        changed.sort_unstable_by_key(|(change, name, _)| (*change, *name));
-        let losing = changed.partition_point(|(change, _, _)| *change < (0, 0));
-        let (losers, gainers) = changed.split_at_mut(losing);
+        let changed = || kind.rows.iter().map(|(name, sums)| (sums.change(), &**name, sums));
+        let (mut losers, mut gainers, mut mixed) = (Vec::new(), Vec::new(), Vec::new());
+        for row in changed() {
+            match (row.0.0.signum(), row.0.1.signum()) {
+                (0, 0) => {}
+                (-1, 1) | (1, -1) => mixed.push(row),
+                (-1, _) | (_, -1) => losers.push(row),
+                _ => gainers.push(row),
+            }
+        }
+        // The greatest changes first; of equal changes, in the order of names.
+        losers.sort_unstable_by_key(|(change, name, _)| (*change, *name));
         gainers.sort_unstable_by_key(|(change, name, _)| (std::cmp::Reverse(*change), *name));
-        let report = |rows: &[((i128, i128), &str, &Sums)]| {
+        mixed.sort_unstable_by_key(|(change, name, _)| (*change, *name));
+        let report = |rows: &[(Change, &str, &Sums)]| {
             let rows = rows.iter().take(top);
             rows.map(|(_, name, sums)| SubjectReport::new(attribute, name, sums)).collect()
         };
         Self {
             kind: attribute.name().to_owned(),
             count: kind.rows.len() as u64,
-            losing: losers.len() as u64,
-            gaining: gainers.len() as u64,
-            losers: report(losers),
-            gainers: report(gainers),
+            checks: LosingGaining::of(changed().map(|((checks, _), _, _)| checks)),
+            tokens: LosingGaining::of(changed().map(|((_, tokens), _, _)| tokens)),
+            mixed: mixed.len() as u64,
+            losers: report(&losers),
+            gainers: report(&gainers),
+            mixed_subjects: report(&mixed),
             checks_beyond: kind.beyond.checks,
         }
+    }
+}
+
+/// How many more checks and tokens are allowed; negative if fewer.
+type Change = (i128, i128);
+
+impl LosingGaining {
+    fn of(changes: impl Iterator<Item = i128>) -> Self {
+        changes.fold(Self::default(), |sum, change| Self {
+            losing: sum.losing + u64::from(change < 0),
+            gaining: sum.gaining + u64::from(change > 0),
+        })
     }
 }
 

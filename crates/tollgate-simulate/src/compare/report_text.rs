@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::report::{
-    ChangeReport, ComparisonReport, Pair, PolicyDiffReport, SideReport, SubjectKindReport,
-    SubjectReport,
+    ChangeReport, ComparisonReport, LosingGaining, Pair, PolicyDiffReport, SideReport,
+    SubjectKindReport, SubjectReport,
 };
 use crate::report_text::{grouped, share, shown_key, write_table, write_trace};
 
@@ -87,13 +87,23 @@ fn write_kind(f: &mut fmt::Formatter<'_>, kind: &SubjectKindReport) -> fmt::Resu
     if kind.count == 0 {
         return Ok(());
     }
-    let [count, losing, gaining] = [kind.count, kind.losing, kind.gaining].map(grouped);
-    writeln!(f, "\n{}: {count} in all, {losing} lose, {gaining} gain", kind.kind)?;
+    write!(f, "\n{}: {} in all", kind.kind, grouped(kind.count))?;
+    for (what, LosingGaining { losing, gaining }) in
+        [("checks", kind.checks), ("tokens", kind.tokens)]
+    {
+        write!(f, "; {what}: {} lose, {} gain", grouped(losing), grouped(gaining))?;
+    }
+    match kind.mixed {
+        0 => writeln!(f)?,
+        mixed => writeln!(f, "; {} of them lose one and gain the other", grouped(mixed))?,
+    }
     if kind.checks_beyond > 0 {
         let checks = grouped(kind.checks_beyond);
         writeln!(f, "{checks} checks of others are not counted one by one: there are too many")?;
     }
-    let rows: Vec<_> = kind.losers.iter().chain(&kind.gainers).map(subject_row).collect();
+    let SubjectKindReport { losers, gainers, mixed_subjects, .. } = kind;
+    let rows = losers.iter().chain(gainers).chain(mixed_subjects);
+    let rows: Vec<_> = rows.map(subject_row).collect();
     if rows.is_empty() {
         return Ok(());
     }

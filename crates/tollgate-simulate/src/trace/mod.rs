@@ -31,6 +31,10 @@ pub(crate) use time::{parse as parse_time, rfc_3339};
 /// The most users to which an azure-llm-2023 trace may be assigned.
 pub const MAX_USERS: u32 = 1_000_000;
 
+/// The argument that stands for standard input.
+pub(crate) const STDIN: &str = "-";
+const STDIN_NAME: &str = "standard input";
+
 /// The format of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum TraceFormat {
@@ -152,6 +156,18 @@ impl TraceReader {
         Ok(reader)
     }
 
+    /// Opens what an argument of the command line names: the file at `path`, or standard input if it is `-`.
+    pub fn open_argument(
+        path: &Path,
+        format: Option<TraceFormat>,
+        population: Population,
+    ) -> Result<Self, SimulateError> {
+        if path != Path::new(STDIN) {
+            return Self::open(path, format, population);
+        }
+        Self::new(Path::new(STDIN_NAME), Box::new(std::io::stdin().lock()), format, population)
+    }
+
     /// Reads a trace from `input`; `path` is its name in messages.
     pub fn new(
         path: &Path,
@@ -215,6 +231,11 @@ impl TraceReader {
         self.reordered += u64::from(check.at < self.latest);
         self.latest = self.latest.max(check.at);
         Ok(Some(check))
+    }
+
+    /// What the trace is called: its path, or standard input.
+    pub fn name(&self) -> String {
+        self.path.display().to_string()
     }
 
     /// The lines read so far that are earlier than one before them.

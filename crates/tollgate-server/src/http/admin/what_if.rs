@@ -25,22 +25,18 @@ use super::super::problem::{FieldProblem, Problem};
 use super::target::NoParameters;
 use super::{CATALOG_TAG, bodies, needs_leases};
 use crate::app::{App, Backend};
+use crate::config::WhatIfBounds;
 
-/// The most checks of a trace that are compared.
-const MAX_CHECKS: u64 = 1_000_000;
-/// How long a comparison may take.
-const DEADLINE: Duration = Duration::from_secs(30);
 /// The time is read once for so many checks.
 const CHECKS_PER_LOOK: u64 = 1_024;
 /// How long the recording may take to be written to its file.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-const OPTIONS: CompareOptions =
-    CompareOptions { top: 20, max_subjects: 100_000, max_checks: MAX_CHECKS };
 
 const FIELDS: [&str; 6] = ["policies", "format", "trace", "traceFormat", "users", "seed"];
 const ACCEPTED: &str = "an object with `policies`, the text of a policy file, and optionally `format`, `trace`, \
      `traceFormat`, `users` and `seed`";
 const ACCEPTED_POLICIES: &str = "the text of a policy file that lists policies";
+const ACCEPTED_USERS: &str = "an integer from 1 to 1000000";
 const ACCEPTED_TRACE: &str =
     "the text of a trace; without it, the traffic that this server records with --record";
 
@@ -100,12 +96,13 @@ pub(super) async fn what_if<S: Backend>(
 ) -> Result<Response, Problem> {
     let body = bodies::read(request, bodies::RECORD, app.bodies(MAX_DOCUMENT_BYTES)).await?;
     let asked = parse(body)?;
-    let permit = Arc::clone(&app.what_ifs).try_acquire_owned();
+    let permit = Arc::clone(&app.what_if.running).try_acquire_owned();
     let permit = permit.map_err(|_| Problem::busy_comparing())?;
     let has_leases = app.service.store().capabilities().leases;
     let snapshot = app.service.policies().snapshot();
     let lookup = app.service.directory().cloned();
     let recorder = app.recorder.clone();
+    let bounds = app.what_if.bounds;
     let runtime = tokio::runtime::Handle::current();
     let compared = tokio::task::spawn_blocking(move || {
         let _permit: OwnedSemaphorePermit = permit;
@@ -119,14 +116,14 @@ pub(super) async fn what_if<S: Backend>(
             }
             (None, None) => return Err(no_trace()),
         };
-        let mut trace = open(asked, trace.take())?;
+        let mut trace = open(asked, trace.take(), &bounds)?;
         let source = |name: &str, snapshot: &Arc<Snapshot>| {
             let runtime = runtime.clone();
             let wait = move |lookup: tollgate_simulate::Lookup<'_>| Some(runtime.block_on(lookup));
             Source::serving(name.to_owned(), Arc::clone(snapshot), lookup.clone(), Box::new(wait))
         };
         let sources = (source("in force", &snapshot), source("candidate", &candidate));
-        replay((&sources.0, &sources.1), name, &mut trace)
+        replay((&sources.0, &sources.1), name, &mut trace, &bounds)
     });
     let report = compared.await.map_err(|error| {
         tracing::error!(%error, "a comparison of policies failed");
@@ -141,7 +138,11 @@ struct OpenTrace {
     population: Population,
 }
 
-fn open(asked: WhatIf, recording: Option<std::path::PathBuf>) -> Result<OpenTrace, Problem> {
+fn open(
+    asked: WhatIf,
+    recording: Option<std::path::PathBuf>,
+    bounds: &WhatIfBounds,
+) -> Result<OpenTrace, Problem> {
     let WhatIf { trace, trace_format: format, population, .. } = asked;
     let opened = match (recording, trace) {
         (Some(path), _) => TraceReader::open(&path, format, population),
@@ -150,26 +151,29 @@ fn open(asked: WhatIf, recording: Option<std::path::PathBuf>) -> Result<OpenTrac
             TraceReader::new(Path::new("trace"), input, format, population)
         }
     };
-    opened.map(|reader| OpenTrace { reader, population }).map_err(|error| failed(&error))
+    opened.map(|reader| OpenTrace { reader, population }).map_err(|error| failed(&error, bounds))
 }
 
 fn replay(
     sources: (&Source, &Source),
     name: &str,
     trace: &mut OpenTrace,
+    bounds: &WhatIfBounds,
 ) -> Result<ComparisonReport, Problem> {
+    let WhatIfBounds { top, max_subjects, max_checks, deadline, .. } = *bounds;
+    let options = CompareOptions { top, max_subjects, max_checks };
     let clock = MonotonicClock::new();
     let start = clock.now();
     let mut checks = 0_u64;
-    let compared = compare(sources, (name, &mut trace.reader, trace.population), OPTIONS, |_| {
+    let compared = compare(sources, (name, &mut trace.reader, trace.population), options, |_| {
         checks += 1;
-        let is_late = checks.is_multiple_of(CHECKS_PER_LOOK) && clock.now().since(start) > DEADLINE;
+        let is_late = checks.is_multiple_of(CHECKS_PER_LOOK) && clock.now().since(start) > deadline;
         if is_late { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    compared.map_err(|error| failed(&error))
+    compared.map_err(|error| failed(&error, bounds))
 }
 
-fn failed(error: &SimulateError) -> Problem {
+fn failed(error: &SimulateError, bounds: &WhatIfBounds) -> Problem {
     let of_trace = |problem: String, accepted: String| {
         Problem::invalid_fields(vec![FieldProblem::new("trace", problem, accepted)], 0)
     };
@@ -180,7 +184,7 @@ fn failed(error: &SimulateError) -> Problem {
             of_trace(problem, error.problem.accepted.clone())
         }
         SimulateError::Stopped => of_trace(
-            format!("takes longer than {} s to compare", DEADLINE.as_secs()),
+            format!("takes longer than {} s to compare", bounds.deadline.as_secs()),
             "a shorter trace; `tollgate policies diff` has no bound".to_owned(),
         ),
         SimulateError::CatalogUnavailable => Problem::catalog_unavailable(error.to_string()),
@@ -270,12 +274,9 @@ fn fields(report: &mut Report, body: Node) -> Option<WhatIf> {
     let mut population = Population::default();
     if let Some(entry) = fields.given("users") {
         let at = root.field(entry);
-        let users = report.amount(&at, &entry.node.value)?.get();
-        let in_range = u32::try_from(users).ok().filter(|users| (1..=MAX_USERS).contains(users));
-        if in_range.is_none() {
-            report.problem(&at, format!("{users} is out of range"), format!("1 to {MAX_USERS}"));
-        }
-        population.users = in_range?;
+        let range = 1..=u64::from(MAX_USERS);
+        let users = report.amount_within(&at, &entry.node.value, &range, ACCEPTED_USERS)?;
+        population.users = u32::try_from(users).ok()?;
     }
     if let Some(entry) = fields.given("seed") {
         population.seed = report.amount(&root.field(entry), &entry.node.value)?.get();

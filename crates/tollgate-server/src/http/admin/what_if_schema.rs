@@ -123,8 +123,15 @@ struct NumberPair {
   {
    "kind": "user",
    "count": 1,
-   "losing": 1,
-   "gaining": 0,
+   "checks": {
+    "losing": 1,
+    "gaining": 0
+   },
+   "tokens": {
+    "losing": 0,
+    "gaining": 0
+   },
+   "mixed": 0,
    "losers": [
     {
      "subject": {
@@ -145,6 +152,7 @@ struct NumberPair {
     }
    ],
    "gainers": [],
+   "mixedSubjects": [],
    "checksBeyond": 0
   }
  ],
@@ -313,16 +321,27 @@ struct ComparedSubjects {
     kind: String,
     /// How many are counted one by one.
     count: u64,
-    /// How many are allowed less.
-    losing: u64,
-    /// How many are allowed more.
-    gaining: u64,
-    /// The 20 that lose the most.
+    /// How many are allowed fewer checks, and how many more.
+    checks: ComparedSubjectCounts,
+    /// How many are allowed fewer tokens, and how many more.
+    tokens: ComparedSubjectCounts,
+    /// How many are allowed fewer checks and more tokens, or the reverse.
+    mixed: u64,
+    /// The 20 that lose the most: checks or tokens, and gain neither.
     losers: Vec<ComparedSubject>,
-    /// The 20 that gain the most.
+    /// The 20 that gain the most: checks or tokens, and lose neither.
     gainers: Vec<ComparedSubject>,
+    /// 20 of those that lose one and gain the other.
+    mixed_subjects: Vec<ComparedSubject>,
     /// The checks of subjects that are not counted one by one.
     checks_beyond: u64,
+}
+
+/// How many subjects are allowed less, and how many more.
+#[derive(ToSchema)]
+struct ComparedSubjectCounts {
+    losing: u64,
+    gaining: u64,
 }
 
 /// What a subject is allowed.

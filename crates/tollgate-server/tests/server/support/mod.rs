@@ -64,6 +64,18 @@ impl Fixture {
         Self { server, clock: ManualClock::default(), files }
     }
 
+    /// The same, but the store is asked about every check: nothing says that its changes are announced. It reads `clock`.
+    pub(crate) async fn start_with_asked_store(
+        yaml: &str,
+        store: impl Store,
+        clock: ManualClock,
+    ) -> Self {
+        let (config, files) = prepare(Some(yaml));
+        let listen = |_: &_, _: Invalidations| std::future::pending();
+        let server = Server::start_with_store(&config, store, listen).await.unwrap();
+        Self { server, clock, files }
+    }
+
     async fn launch(yaml: Option<&str>, configure: impl FnOnce(&mut ServeConfig)) -> Self {
         let (mut config, files) = prepare(yaml);
         configure(&mut config);

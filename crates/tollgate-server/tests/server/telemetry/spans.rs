@@ -266,6 +266,10 @@ async fn an_upstream_gets_the_trace_and_its_span_says_what_was_used() {
         assert_eq!(of(call, key).as_deref(), Some(value), "{key}");
     }
     assert!(of(call, "gen_ai.usage.input_tokens").is_some());
+    // The lease is settled in the body of the answer, and the trace has that too.
+    let settlement = named(&received, "update_lease");
+    is_within(settlement, request);
+    assert!(settlement.start_time_unix_nano >= call.start_time_unix_nano);
     // The request lasts as long as its answer.
     assert!(request.end_time_unix_nano >= call.end_time_unix_nano);
     hold_no_id(&received);
