@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from ._leases import AsyncReservation
+from ._leases import AsyncLease, AsyncReservation
 from ._tollgate import MultiTierRateLimiter, PolicyLimiter, RateLimiter
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ._tollgate import Decision, Lease
+    from ._tollgate import Decision
     from ._types import CheckArguments, Metrics, TierReason
 
 
@@ -132,11 +132,11 @@ class AsyncPolicyLimiter:
         *,
         ttl: float | None = None,
         **others: Unpack[CheckArguments],
-    ) -> AsyncReservation:
+    ) -> AsyncReservation[AsyncLease]:
         """See `PolicyLimiter.reserve`: `async with limiter.reserve(…) as lease`."""
 
-        async def reserve() -> Lease:
-            return self.limiter.reserve(user, model, ttl=ttl, **others)
+        async def reserve() -> AsyncLease:
+            return AsyncLease(self.limiter.reserve(user, model, ttl=ttl, **others))
 
         return AsyncReservation(reserve)
 

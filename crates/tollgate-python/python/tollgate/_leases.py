@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
     from ._tollgate import Decision, Lease
     from ._types import LeaseState
+
+L = TypeVar("L", bound=AbstractAsyncContextManager[Any])
 
 
 class AsyncLease:
@@ -68,22 +71,19 @@ class AsyncLease:
         await self._lease.leave_async(exc_type is not None)
 
 
-class AsyncReservation(Awaitable[AsyncLease]):
-    """What `reserve` of an async limiter returns: `await` it for the lease, or enter it."""
+class AsyncReservation(Awaitable[L], Generic[L]):
+    """What `reserve` in async code returns: `await` it for the lease, or enter it."""
 
-    def __init__(self, reserve: Callable[[], Awaitable[Lease]]) -> None:
+    def __init__(self, reserve: Callable[[], Coroutine[Any, Any, L]]) -> None:
         """Wrap the call that reserves."""
         self._reserve = reserve
-        self._lease: AsyncLease | None = None
+        self._lease: L | None = None
 
-    async def _lease_of(self) -> AsyncLease:
-        return AsyncLease(await self._reserve())
-
-    def __await__(self) -> Generator[object, None, AsyncLease]:
+    def __await__(self) -> Generator[object, None, L]:
         """Reserve."""
-        return self._lease_of().__await__()
+        return self._reserve().__await__()
 
-    async def __aenter__(self) -> AsyncLease:
+    async def __aenter__(self) -> L:
         """Reserve."""
         self._lease = await self
         return self._lease

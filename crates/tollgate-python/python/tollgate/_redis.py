@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from ._leases import AsyncReservation
+from ._leases import AsyncLease, AsyncReservation
 from ._tollgate import SharedLimiter
 
 if TYPE_CHECKING:
@@ -236,11 +236,11 @@ class AsyncRedisRateLimiter(_Shared):
         *,
         ttl: float | None = None,
         **others: Unpack[CheckArguments],
-    ) -> AsyncReservation:
+    ) -> AsyncReservation[AsyncLease]:
         """See `RedisRateLimiter.reserve`: `async with limiter.reserve(…) as lease`."""
 
-        async def reserve() -> Lease:
-            return await self._limiter.reserve_async(user, model, ttl=ttl, **others)
+        async def reserve() -> AsyncLease:
+            return AsyncLease(await self._limiter.reserve_async(user, model, ttl=ttl, **others))
 
         return AsyncReservation(reserve)
 

@@ -1,0 +1,43 @@
+"""What calls of a client raise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._decisions import ServerDecision
+
+
+class ServerUnavailable(Exception):  # noqa: N818 - a state, as in the log of the server
+    """The server did not answer in time, or answered 5xx. What was asked may have happened."""
+
+
+class RequestRefused(ValueError):  # noqa: N818 - as `ServerUnavailable`
+    """The server refused the request (4xx): sending it again does not help."""
+
+    status: int
+    """The HTTP status."""
+    problem: dict[str, Any]
+    """The problem document of the answer (RFC 9457), or an empty one."""
+
+    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+        """Describe the problem and its fields."""
+        self.status = status
+        self.problem = problem
+        detail = problem.get("detail") or f"status {status}"
+        errors = [f"{one.get('field')} {one.get('problem')}" for one in problem.get("errors", [])]
+        super().__init__(": ".join([detail, "; ".join(errors)] if errors else [detail]))
+
+
+class ReservationDenied(Exception):  # noqa: N818 - as `RateLimitExceeded`
+    """A reservation was denied."""
+
+    decision: ServerDecision
+    """Why, and when to come again."""
+
+    def __init__(self, decision: ServerDecision) -> None:
+        """Describe `decision`."""
+        self.decision = decision
+        wait = decision.retry_after_ms
+        when = "waiting does not help" if wait is None else f"retry after {wait} ms"
+        super().__init__(f"{decision.reason} by the policy {decision.policy_id}; {when}")
