@@ -54,7 +54,7 @@ const PEERS: [Peer; 3] = [
         name: "Portkey gateway",
         folder: "portkey",
         program: "node_modules/@portkey-ai/gateway/build/start-server.js",
-        launch: portkey,
+        launch: |place| Ok(portkey(place)),
     },
 ];
 
@@ -119,9 +119,9 @@ fn litellm(place: &Place<'_>) -> Result<Launch, String> {
     })
 }
 
-fn portkey(place: &Place<'_>) -> Result<Launch, String> {
+fn portkey(place: &Place<'_>) -> Launch {
     let script = place.program.display();
-    Ok(Launch {
+    Launch {
         program: "node".into(),
         arguments: words(&format!("{script} --port={} --headless", place.port)),
         variables: vec![("NODE_ENV", "production")],
@@ -129,7 +129,7 @@ fn portkey(place: &Place<'_>) -> Result<Launch, String> {
             "x-portkey-provider: openai\r\nx-portkey-custom-host: http://{}/v1\r\nx-portkey-forward-headers: x-mock\r\n",
             place.model
         ),
-    })
+    }
 }
 
 fn words(text: &str) -> Vec<String> {
