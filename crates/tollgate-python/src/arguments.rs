@@ -162,7 +162,11 @@ pub(crate) fn dict<'a, 'py>(
 /// A unit that a cost may name.
 fn cost_unit(name: &str, text: &str) -> PyResult<Unit> {
     let unit = Unit::parse(text).filter(Unit::has_cost);
-    unit.ok_or_else(|| invalid(name, "names no unit", Unit::ACCEPTED_IN_COSTS))
+    unit.ok_or_else(|| no_unit(name))
+}
+
+fn no_unit(name: &str) -> PyErr {
+    invalid(name, "names no unit", Unit::ACCEPTED_IN_COSTS)
 }
 
 /// Amounts by unit.
@@ -175,10 +179,17 @@ pub(crate) fn amounts(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<(Uni
     let mut amounts = Vec::with_capacity(value.len());
     for (unit, total) in value.iter() {
         let text = unit.cast::<PyString>().map_err(|_| wrong_type(name, &unit, "units as str"))?;
-        let (text, place) = (text.to_str()?, format!("{name}[{}]", shown(text.as_any())));
+        let place = format!("{name}[{}]", shown(text.as_any()));
+        let text = text.to_str().map_err(|_| no_unit(&place))?;
         amounts.push((cost_unit(&place, text)?, amount(&place, &total)?));
     }
     Ok(amounts)
+}
+
+/// Refuses what are no amounts by unit.
+#[pyfunction]
+pub(crate) fn check_amounts(name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    amounts(name, value).map(drop)
 }
 
 /// A cost: requests as an integer, or amounts by unit. One request if it is not given.
@@ -199,7 +210,8 @@ pub(crate) fn cost(value: Option<&Bound<'_, PyAny>>) -> PyResult<Cost> {
 
 /// The text of `value`.
 pub(crate) fn text<'a>(name: &str, value: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
-    value.cast::<PyString>().map_err(|_| wrong_type(name, value, "str"))?.to_str()
+    let text = value.cast::<PyString>().map_err(|_| wrong_type(name, value, "str"))?;
+    text.to_str().map_err(|_| invalid(name, "has a lone surrogate", ACCEPTED_IDS))
 }
 
 /// An id, as servers accept it.

@@ -22,6 +22,18 @@ const OWN_ARGUMENTS: [(&str, &str); 6] = [
     ("ip", "ip"),
 ];
 
+/// Refuses what are no arguments of a check by `function`: those of a client are checked as those of a limiter are.
+#[pyfunction]
+#[pyo3(signature = (function, user, model, others))]
+pub(crate) fn check_arguments(
+    function: &str,
+    user: Option<&Bound<'_, PyAny>>,
+    model: Option<&Bound<'_, PyAny>>,
+    others: &Bound<'_, PyDict>,
+) -> PyResult<()> {
+    OwnedCheck::parse(function, user, model, Some(others)).map(drop)
+}
+
 /// A check that owns what it names, so that it can be decided in another thread.
 #[derive(Debug)]
 pub(crate) struct OwnedCheck {

@@ -102,6 +102,12 @@ fn optional_ttl(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Ttl>> {
     Ttl::from_ms(ms).map(Some).ok_or_else(out_of_range)
 }
 
+/// How long the lease of a server is to live, in milliseconds; `None` if it is not given.
+#[pyfunction]
+pub(crate) fn ttl_ms(ttl: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
+    Ok(optional_ttl(ttl)?.map(Ttl::as_ms))
+}
+
 fn totals(amounts: &Amounts) -> Totals {
     let one = |totals: Totals, (unit, total): &(Unit, Amount)| totals.with(unit.clone(), *total);
     amounts.iter().fold(Totals::none(), one)

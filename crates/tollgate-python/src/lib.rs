@@ -26,13 +26,17 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _tollgate {
     #[pymodule_export]
+    use super::arguments::check_amounts;
+    #[pymodule_export]
+    use super::check::check_arguments;
+    #[pymodule_export]
     use super::clock::ManualClock;
     #[pymodule_export]
     use super::decision::{Decision, LimitStatus};
     #[pymodule_export]
     use super::errors::StoreError;
     #[pymodule_export]
-    use super::lease::Lease;
+    use super::lease::{Lease, ttl_ms};
     #[pymodule_export]
     use super::multi_tier::MultiTierRateLimiter;
     #[pymodule_export]

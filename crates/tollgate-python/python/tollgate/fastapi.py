@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastapi import HTTPException, Request, Response
-
+from ._extras import needs
 from ._http import AsyncLimiter, Limiter, Question, decide_async, problem, refuse_blocking
 from ._tollgate import Decision
+
+with needs("fastapi"):
+    from fastapi import HTTPException, Request, Response
 
 
 class RateLimit:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Flask, Request, Response, g, request
-
+from ._extras import needs
 from ._http import Limiter, Question, decide, denial, refuse_others
+
+with needs("flask"):
+    from flask import Flask, Request, Response, g, request
 
 
 class RateLimit:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import grpc
-import grpc.aio
-
+from ._extras import needs
 from ._http import Question, decide, decide_async, problem, refuse_blocking, refuse_others
+
+with needs("grpc"):
+    import grpc
+    import grpc.aio
 
 if TYPE_CHECKING:
     from ._http import AsyncLimiter, Limiter

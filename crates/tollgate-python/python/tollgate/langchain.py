@@ -7,10 +7,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from langchain_core.rate_limiters import BaseRateLimiter
-
 from ._errors import RateLimitExceeded
+from ._extras import needs
 from ._http import decide, decide_async, refuse_blocking, refuse_others
+
+with needs("langchain"):
+    from langchain_core.rate_limiters import BaseRateLimiter
 
 if TYPE_CHECKING:
     from ._http import AsyncLimiter, Limiter

@@ -12,12 +12,14 @@ import operator
 import time
 from typing import TYPE_CHECKING
 
-import limits.aio.storage
-import limits.storage
-from limits.errors import ConfigurationError
-from limits.storage.base import TimestampedSlidingWindow
-
+from ._extras import needs
 from ._tollgate import WindowStore
+
+with needs("limits"):
+    import limits.aio.storage
+    import limits.storage
+    from limits.errors import ConfigurationError
+    from limits.storage.base import TimestampedSlidingWindow
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,13 +18,15 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastapi import HTTPException
-from litellm.integrations.custom_logger import CustomLogger
-
 from ._aio import AsyncPolicyLimiter
 from ._errors import RateLimitExceeded
+from ._extras import needs
 from ._http import problem, refuse_blocking
 from ._tollgate import PolicyLimiter
+
+with needs("litellm"):
+    from fastapi import HTTPException
+    from litellm.integrations.custom_logger import CustomLogger
 
 if TYPE_CHECKING:
     from ._leases import AsyncLease

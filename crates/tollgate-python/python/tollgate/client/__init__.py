@@ -7,18 +7,16 @@ import weakref
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from .._leases import AsyncReservation
+from ._arguments import Check, check_connection
 from ._decisions import ServerDecision
 from ._errors import RequestRefused, ReservationDenied, ServerUnavailable
+from ._httpx import httpx
 from ._leases import AsyncLease, Lease
 from ._wire import (
     Call,
     Calls,
-    Check,
     OnFailure,
-    address_of,
     admin_call,
     batch_call,
     check_call,
@@ -69,7 +67,8 @@ class Client(Calls):
     ) -> None:
         """Check the arguments. It connects with the first call."""
         super().__init__(on_failure, admin_token)
-        self._http = http or httpx.Client(base_url=address_of(base_url), timeout=timeout)
+        check_connection(base_url, timeout, http, httpx.Client)
+        self._http = http or httpx.Client(base_url=base_url, timeout=timeout)
 
     def _send(self, call: Call) -> Any:
         arguments = self._arguments(call)
@@ -163,8 +162,9 @@ class AsyncClient(Calls):
     ) -> None:
         """Check the arguments. It connects with the first call."""
         super().__init__(on_failure, admin_token)
+        check_connection(base_url, timeout, http, httpx.AsyncClient)
         self._given = http
-        self._base_url = base_url if http else address_of(base_url)
+        self._base_url = base_url
         self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient]
         self._by_loop = weakref.WeakKeyDictionary()
         self._timeout = timeout
@@ -261,11 +261,11 @@ class AsyncClient(Calls):
         If the task is cancelled meanwhile, the lease is released in the background; not one with a
         `request_id`, because whoever reserves again with it gets the same lease.
         """
+        call = reserve_call({"user": user, "model": model, **others}, ttl)
+        is_named = others.get("request_id") is not None
 
         async def reserve() -> AsyncLease:
-            check = {"user": user, "model": model, **others}
-            is_named = others.get("request_id") is not None
-            return await self._reserve(reserve_call(check, ttl), is_named=is_named)
+            return await self._reserve(call, is_named=is_named)
 
         return AsyncReservation(reserve)
 
@@ -278,9 +278,12 @@ class AsyncClient(Calls):
     async def close(self) -> None:
         """Wait for what cancelled tasks left, `timeout` seconds at most; close the connections."""
         loop = asyncio.get_running_loop()
-        tasks = [task for task in self._tasks if task.get_loop() is loop]
-        if tasks:
-            await asyncio.wait(tasks, timeout=self._timeout)
+        until = loop.time() + self._timeout
+        # A task may leave another one.
+        while tasks := [task for task in self._tasks if task.get_loop() is loop]:
+            _, unfinished = await asyncio.wait(tasks, timeout=max(0, until - loop.time()))
+            if unfinished:
+                break
         await self._http().aclose()
 
     async def __aenter__(self) -> Self:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from .._tollgate import check_amounts, ttl_ms
 from ._decisions import ServerDecision
-from ._wire import MILLISECONDS, Call
+from ._wire import Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -36,6 +37,7 @@ class Updates:
 
     def observe(self, totals: dict[str, int]) -> None:
         """Note what was used so far, for the end of the `with` block and the next extension."""
+        check_amounts("totals", totals)
         self._observed.update(totals)
 
     def _update(self, path: str, **body: object) -> Call:
@@ -44,11 +46,13 @@ class Updates:
         return Call("POST", f"/rate-limit/leases/{self.id}/{path}", {"seq": self._seq, **body})
 
     def _extend(self, ttl: float | None, wanted: dict[str, int] | None) -> Call:
-        ttl_ms = None if ttl is None else round(ttl * MILLISECONDS)
+        if wanted is not None:
+            check_amounts("wanted", wanted)
         observed = self._observed or None
-        return self._update("extend", ttlMs=ttl_ms, wanted=wanted, observed=observed)
+        return self._update("extend", ttlMs=ttl_ms(ttl), wanted=wanted, observed=observed)
 
     def _settle(self, usage: dict[str, int], *, is_lower_bound: bool) -> Call:
+        check_amounts("usage", usage)
         self._has_ended = True
         quality = "lower_bound" if is_lower_bound else None
         return self._update("settle", usage=usage, quality=quality)
@@ -127,13 +131,13 @@ class AsyncLease(Updates):
         return cast("LeaseState", await self._send(self._extend(ttl, wanted)))
 
     async def settle(self, usage: dict[str, int]) -> LeaseState:
-        """See `Lease.settle`."""
+        """See `Lease.settle`. It goes on if the caller is cancelled."""
         settlement = self._settle(usage, is_lower_bound=False)
-        return cast("LeaseState", await self._send(settlement))
+        return cast("LeaseState", await self._send_to_the_end(settlement))
 
     async def release(self) -> LeaseState:
-        """See `Lease.release`."""
-        return cast("LeaseState", await self._send(self._release()))
+        """See `Lease.release`. It goes on if the caller is cancelled."""
+        return cast("LeaseState", await self._send_to_the_end(self._release()))
 
     async def __aenter__(self) -> Self:
         """Return the lease."""

@@ -5,42 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias
 
-import httpx
-
+from .._tollgate import ttl_ms
+from ._arguments import Check, batch_of, body_of, check_admin_call, check_admin_token
 from ._decisions import ServerDecision
 from ._errors import RequestRefused, ReservationDenied, ServerUnavailable
+from ._httpx import httpx
 
 OnFailure: TypeAlias = Literal["raise", "allow", "deny"]
 """What a check does if the server cannot be reached or fails."""
-
-_FIELDS = {
-    "user": "userId",
-    "model": "modelId",
-    "tenant": "tenantId",
-    "api_key": "apiKey",
-    "service": "service",
-    "ip": "ip",
-    "attributes": "attributes",
-    "cost": "cost",
-    "request_id": "requestId",
-}
-MILLISECONDS = 1000
-
-
-class Check(TypedDict, total=False):
-    """A check of a batch: the arguments of `Client.check`."""
-
-    user: str | None
-    model: str | None
-    tenant: str | None
-    api_key: str | None
-    service: str | None
-    ip: str | None
-    attributes: dict[str, str] | None
-    cost: int | dict[str, int] | None
-    request_id: str | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +37,7 @@ class Calls:
         if on_failure not in ("raise", "allow", "deny"):
             message = f"on_failure is {on_failure!r}; accepted: 'raise', 'allow' or 'deny'"
             raise ValueError(message)
+        check_admin_token(admin_token)
         self._on_failure = on_failure
         self._admin_token = admin_token
 
@@ -126,24 +101,25 @@ class Calls:
 
 def check_call(path: str, check: Mapping[str, object]) -> Call:
     """Return the call that decides `check`."""
-    return Call("POST", f"/rate-limit/{path}", _body(check))
+    return Call("POST", f"/rate-limit/{path}", body_of(path, check))
 
 
 def batch_call(checks: Sequence[Check]) -> Call:
     """Return the call that decides `checks`."""
-    return Call("POST", "/rate-limit/check/batch", {"checks": [_body(one) for one in checks]})
+    return Call("POST", "/rate-limit/check/batch", {"checks": batch_of(checks)})
 
 
 def reserve_call(check: Mapping[str, object], ttl: float | None) -> Call:
     """Return the call that reserves for `ttl` seconds."""
-    body = _body(check)
+    body = body_of("reserve", check)
     if ttl is not None:
-        body["ttlMs"] = round(ttl * MILLISECONDS)
+        body["ttlMs"] = ttl_ms(ttl)
     return Call("POST", "/rate-limit/leases", body, takes_denials=True)
 
 
 def admin_call(method: str, path: str, body: object, parameters: Mapping[str, str | int]) -> Call:
     """Return the call of `/admin/{path}`."""
+    check_admin_call(method, path)
     path = f"/admin/{path.strip('/')}"
     return Call(method, path, body, is_admin=True, parameters=parameters or None)
 
@@ -155,25 +131,6 @@ def reserved(decision: ServerDecision) -> dict[str, Any]:
     return decision.answer
 
 
-def address_of(base_url: str) -> str:
-    """Return `base_url` if it is one."""
-    if not base_url.startswith(("http://", "https://")):
-        message = f"base_url is {base_url!r}; accepted: http://HOST[:PORT] or https://HOST[:PORT]"
-        raise ValueError(message)
-    return base_url
-
-
 def problem_of(error: httpx.TransportError) -> str:
     """Describe why there is no answer."""
     return f"the server did not answer: {error or type(error).__name__}"
-
-
-def _body(check: Mapping[str, object]) -> dict[str, Any]:
-    unknown = check.keys() - _FIELDS.keys()
-    if unknown:
-        message = f"{sorted(unknown)} are no arguments of a check; accepted: {', '.join(_FIELDS)}"
-        raise TypeError(message)
-    body = {_FIELDS[name]: value for name, value in check.items() if value is not None}
-    if isinstance(body.get("cost"), int):
-        body["cost"] = {"requests": body["cost"]}
-    return body

@@ -1,0 +1,123 @@
+"""What the clients accept. Everything is checked before anything is sent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+from .._tollgate import check_arguments
+from ._httpx import httpx
+
+_FIELDS = {
+    "user": "userId",
+    "model": "modelId",
+    "tenant": "tenantId",
+    "api_key": "apiKey",
+    "service": "service",
+    "ip": "ip",
+    "attributes": "attributes",
+    "cost": "cost",
+    "request_id": "requestId",
+}
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_MAX_BATCH = 1000
+
+
+class Check(TypedDict, total=False):
+    """A check of a batch: the arguments of `Client.check`."""
+
+    user: str | None
+    model: str | None
+    tenant: str | None
+    api_key: str | None
+    service: str | None
+    ip: str | None
+    attributes: dict[str, str] | None
+    cost: int | dict[str, int] | None
+    request_id: str | None
+
+
+def check_connection(base_url: object, timeout: object, http: object, kind: type) -> None:
+    """Refuse what leads to no server."""
+    if http is not None and not isinstance(http, kind):
+        message = f"http is of the type {type(http).__name__}; accepted: httpx.{kind.__name__}"
+        raise TypeError(message)
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        message = f"timeout is of the type {type(timeout).__name__}; accepted: a number of seconds"
+        raise TypeError(message)
+    if not (timeout > 0 and math.isfinite(timeout)):
+        message = f"timeout is {timeout!r}; accepted: seconds above 0"
+        raise ValueError(message)
+    if not isinstance(base_url, str):
+        message = f"base_url is of the type {type(base_url).__name__}; accepted: str"
+        raise TypeError(message)
+    if http is None and not _is_address(base_url):
+        message = f"base_url is {base_url!r}; accepted: http://HOST[:PORT] or https://HOST[:PORT]"
+        raise ValueError(message)
+
+
+def _is_address(base_url: str) -> bool:
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL:
+        return False
+    return url.scheme in ("http", "https") and bool(url.host) and not (url.query or url.fragment)
+
+
+def check_admin_token(token: object) -> None:
+    """Refuse what cannot be sent as a token."""
+    if token is None:
+        return
+    if not isinstance(token, str):
+        message = f"admin_token is of the type {type(token).__name__}; accepted: str or None"
+        raise TypeError(message)
+    # The token is a secret: the message does not show it.
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        message = "admin_token is no token; accepted: printable ASCII without spaces"
+        raise ValueError(message)
+
+
+def check_admin_call(method: object, path: object) -> None:
+    """Refuse what is no call of `/admin`."""
+    for name, value in (("method", method), ("path", path)):
+        if not isinstance(value, str):
+            message = f"{name} is of the type {type(value).__name__}; accepted: str"
+            raise TypeError(message)
+    if method not in _METHODS:
+        message = f"method is {method!r}; accepted: {', '.join(_METHODS)}"
+        raise ValueError(message)
+
+
+def body_of(function: str, check: Mapping[str, object]) -> dict[str, Any]:
+    """Return the JSON of the arguments of `function`."""
+    others = {name: value for name, value in check.items() if name not in ("user", "model")}
+    check_arguments(function, check.get("user"), check.get("model"), others)
+    body = {_FIELDS[name]: value for name, value in check.items() if value is not None}
+    if isinstance(body.get("cost"), int):
+        body["cost"] = {"requests": body["cost"]}
+    return body
+
+
+def batch_of(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """Return the JSON of each of `checks`."""
+    if isinstance(checks, str | bytes) or not isinstance(checks, Sequence):
+        kind = type(checks).__name__
+        message = f"checks is of the type {kind}; accepted: a list of the arguments of check"
+        raise TypeError(message)
+    if not 1 <= len(checks) <= _MAX_BATCH:
+        message = f"checks has {len(checks)} checks; accepted: 1 to {_MAX_BATCH:,}"
+        raise ValueError(message)
+    return [_one_of(place, check) for place, check in enumerate(checks)]
+
+
+def _one_of(place: int, check: object) -> dict[str, Any]:
+    if not isinstance(check, Mapping):
+        kind = type(check).__name__
+        message = f"checks[{place}] is of the type {kind}; accepted: the arguments of check"
+        raise TypeError(message)
+    try:
+        return body_of("check", check)
+    except (TypeError, ValueError) as error:
+        message = f"checks[{place}]: {error}"
+        raise type(error)(message) from None
