@@ -94,6 +94,8 @@ def test_it_counts_together_with_a_server(redis_server: Redis, user: str, tmp_pa
     policies = tmp_path / "policies.yaml"
     policies.write_text("policies: [{id: p, per: [user, model], limit: 4, windowSeconds: 3600}]")
     arguments = ["--store", redis_server.url, "--catalog", f"file:{policies}"]
+    # On a busy machine, a check could be decided without Redis after the 100 ms that servers wait.
+    arguments += ["--store-timeout-ms", "10000"]
     shared = RedisRateLimiter(redis_server.url, policies=policies, timeout=PATIENT)
     with tollgate_server(tmp_path, *arguments) as address:
 
