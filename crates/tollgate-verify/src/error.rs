@@ -63,7 +63,7 @@ impl fmt::Display for VerifyError {
             Self::Address { problem } => {
                 write!(
                     f,
-                    "--server: {problem}; accepted: http://HOST[:PORT] or https://HOST[:PORT]"
+                    "--server: {problem}; accepted: http://HOST[:PORT] or https://HOST[:PORT], each server once"
                 )
             }
             Self::Check(CheckError { node, problem }) | Self::Policies { node, problem } => {

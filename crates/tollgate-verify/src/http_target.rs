@@ -1,5 +1,6 @@
 //! Servers that are verified over HTTP.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -50,6 +51,12 @@ pub(crate) struct LimitShown {
 impl HttpTarget {
     pub(crate) fn new(servers: &[String]) -> Result<Self, VerifyError> {
         let nodes = servers.iter().map(|text| Base::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        // Of one server that is given twice, it would be proved that it shares its counts with itself.
+        let mut names = HashSet::new();
+        if let Some(again) = nodes.iter().find(|node| !names.insert(node.name.as_str())) {
+            let problem = format!("{} is given twice, and is one server", again.name);
+            return Err(VerifyError::Address { problem });
+        }
         let needs_tls = nodes.iter().any(Base::needs_tls);
         let client = HttpClient::new(needs_tls).map_err(VerifyError::System)?;
         Ok(Self { client, nodes, policy_id: None })

@@ -155,3 +155,18 @@ async fn what_is_no_tollgate_is_refused() {
         assert_eq!(error.exit_code(), 2);
     }
 }
+
+/// Otherwise it would be proved that a server shares its counts with itself.
+#[tokio::test]
+async fn a_server_that_is_given_twice_is_refused() {
+    let time = StoreTime(ManualClock::at(Timestamp::from_ms(1)));
+    let mut args = args(&[]);
+    args.servers.extend(["http://h:8000".to_owned(), "http://h:8000/".to_owned()]);
+    let error = run_in(&args, None, pending(), &time).await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("http://h:8000 is given twice") && text.contains("each server once"),
+        "{text}"
+    );
+    assert_eq!(error.exit_code(), 2);
+}
