@@ -4104,7 +4104,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4369,7 +4369,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4684,7 +4684,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4979,7 +4979,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5207,7 +5207,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5655,7 +5655,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5920,7 +5920,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -6235,7 +6235,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -6471,7 +6471,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -6736,7 +6736,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -7051,7 +7051,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -7285,7 +7285,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -7405,7 +7405,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -7670,7 +7670,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -7985,7 +7985,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -8290,7 +8290,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -8555,7 +8555,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -8870,7 +8870,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -9104,7 +9104,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -9369,7 +9369,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -9684,7 +9684,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -9967,7 +9967,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -10205,7 +10205,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -10494,7 +10494,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -10824,7 +10824,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -10942,7 +10942,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -11187,7 +11187,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -11349,7 +11349,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -11451,7 +11451,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -11568,7 +11568,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -11788,7 +11788,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -11925,7 +11925,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -12038,7 +12038,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -12184,7 +12184,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import or a comparison of policies */
             413: {
                 headers: {
                     [name: string]: unknown;

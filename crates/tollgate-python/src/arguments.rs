@@ -186,7 +186,7 @@ pub(crate) fn amounts(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<(Uni
     Ok(amounts)
 }
 
-/// Refuses what are no amounts by unit.
+/// Checks amounts by unit. Raises as the limiters do.
 #[pyfunction]
 pub(crate) fn check_amounts(name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     amounts(name, value).map(drop)

@@ -22,7 +22,7 @@ const OWN_ARGUMENTS: [(&str, &str); 6] = [
     ("ip", "ip"),
 ];
 
-/// Refuses what are no arguments of a check by `function`: those of a client are checked as those of a limiter are.
+/// Checks the arguments of a check by `function`. A client uses it, so that it raises the errors of a limiter.
 #[pyfunction]
 #[pyo3(signature = (function, user, model, others))]
 pub(crate) fn check_arguments(

@@ -346,8 +346,8 @@ BAD_CONNECTIONS = [
     ({"on_failure": "fail"}, ValueError, "on_failure is 'fail'"),
     ({"on_failure": None}, ValueError, "on_failure is None"),
     ({"admin_token": b"t"}, TypeError, "admin_token is of the type bytes"),
-    ({"admin_token": ""}, ValueError, "admin_token is no token"),
-    ({"admin_token": "a\nb"}, ValueError, "admin_token is no token"),
+    ({"admin_token": ""}, ValueError, "admin_token cannot be sent"),
+    ({"admin_token": "a\nb"}, ValueError, "admin_token cannot be sent"),
     ({"http": "http://h"}, TypeError, "http is of the type str; accepted: httpx."),
 ]
 

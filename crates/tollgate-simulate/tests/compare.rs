@@ -186,6 +186,16 @@ fn args_of_stdin(files: &Files) -> DiffArgs {
     DiffArgs { old: "-".into(), new: "-".into(), ..files.args("old.yaml", "new.yaml") }
 }
 
+/// As a server does: a file without policies leaves the default of 100 requests an hour in force, which must not surprise.
+#[test]
+fn a_file_without_policies_is_called_the_built_in_default() {
+    let files = Files::new(TRACE, "", "policies: [{id: a, scope: USER, limit: 2, window: 1m}]");
+    let report = files.diff().unwrap();
+    let [old, new] = [&report.policy_files.old, &report.policy_files.new].map(Option::as_deref);
+    assert!(old.unwrap().ends_with("old.yaml (the built-in default)"), "{old:?}");
+    assert!(new.unwrap().ends_with("new.yaml"), "{new:?}");
+}
+
 /// More checks with fewer tokens is neither a loss nor a gain.
 #[test]
 fn checks_and_tokens_are_counted_apart() {

@@ -51,10 +51,10 @@ pub(crate) struct LimitShown {
 impl HttpTarget {
     pub(crate) fn new(servers: &[String]) -> Result<Self, VerifyError> {
         let nodes = servers.iter().map(|text| Base::parse(text)).collect::<Result<Vec<_>, _>>()?;
-        // Of one server that is given twice, it would be proved that it shares its counts with itself.
+        // A server beside itself would prove only that it shares its counts with itself.
         let mut names = HashSet::new();
         if let Some(again) = nodes.iter().find(|node| !names.insert(node.name.as_str())) {
-            let problem = format!("{} is given twice, and is one server", again.name);
+            let problem = format!("{} is given twice", again.name);
             return Err(VerifyError::Address { problem });
         }
         let needs_tls = nodes.iter().any(Base::needs_tls);

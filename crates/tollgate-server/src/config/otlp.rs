@@ -141,6 +141,10 @@ fn endpoint(text: &str) -> Result<Uri, Refused> {
     if authority.as_str().contains('@') {
         return Err(refused("has a user; put secrets into OTEL_EXPORTER_OTLP_HEADERS"));
     }
+    // The parser leaves a port that is too large in the authority.
+    if authority.port_u16().is_none() && authority.as_str() != authority.host() {
+        return Err(refused("has a port that is not 0 to 65535"));
+    }
     if url.query().is_some() || text.contains('#') {
         return Err(refused("has a query or a fragment"));
     }
@@ -350,6 +354,9 @@ mod tests {
             ("TOLLGATE_OTLP_ENDPOINT", "http://a b", "is not a URL"),
             ("TOLLGATE_OTLP_ENDPOINT", "127.0.0.1:4318", "does not begin with http"),
             ("TOLLGATE_OTLP_ENDPOINT", "grpc://c:4317", "does not begin with http"),
+            ("TOLLGATE_OTLP_ENDPOINT", "http://c:65536", "has a port that is not 0 to 65535"),
+            ("TOLLGATE_OTLP_ENDPOINT", "http://c:", "has a port that is not 0 to 65535"),
+            ("TOLLGATE_OTLP_ENDPOINT", "http://[::1]:99999/a", "has a port that is not 0 to 65535"),
             ("TOLLGATE_OTLP_ENDPOINT", "http://canary:canary@c", "has a user"),
             ("TOLLGATE_OTLP_ENDPOINT", "http://c/?a=canary", "has a query"),
             ("TOLLGATE_OTLP_SAMPLE", "1.5", "is not accepted"),

@@ -137,7 +137,7 @@ const BODY_REFUSALS: [(&str, &str); 6] = [
     (
         "413",
         "The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and \
-         always 16 MiB for an import",
+         always 16 MiB for an import or a comparison of policies",
     ),
     ("415", "The `Content-Type` is not accepted here, or the body has a `Content-Encoding`"),
     ("422", "Fields or parameters of the query are not accepted; the problem names them all"),

@@ -156,7 +156,7 @@ async fn what_is_no_tollgate_is_refused() {
     }
 }
 
-/// Otherwise it would be proved that a server shares its counts with itself.
+/// A server beside itself would prove only that it shares its counts with itself.
 #[tokio::test]
 async fn a_server_that_is_given_twice_is_refused() {
     let time = StoreTime(ManualClock::at(Timestamp::from_ms(1)));

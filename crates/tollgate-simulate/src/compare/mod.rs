@@ -13,7 +13,7 @@ mod timeline;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use tollgate_core::{Clock, MonotonicClock};
+use tollgate_core::{Clock, MonotonicClock, Policy};
 use tollgate_service::UnknownApiKeys;
 
 pub use args::DiffArgs;
@@ -75,7 +75,11 @@ fn policies(
             accepted: "a policy file; only --trace takes `-`",
         });
     }
-    Source::file(file, unknown)
+    let mut source = Source::file(file, unknown)?;
+    if source.snapshot.policies().policies().iter().all(Policy::is_built_in) {
+        source.name = source.name.map(|name| format!("{name} (the built-in default)"));
+    }
+    Ok(source)
 }
 
 fn open(args: &DiffArgs, population: Population) -> Result<TraceReader, SimulateError> {

@@ -1,12 +1,13 @@
-"""What the clients accept. Everything is checked before anything is sent."""
+"""The arguments of the clients. They are checked before anything is sent."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 from .._tollgate import check_arguments
+from .._types import CheckArguments
 from ._httpx import httpx
 
 _FIELDS = {
@@ -24,22 +25,15 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _MAX_BATCH = 1000
 
 
-class Check(TypedDict, total=False):
+class Check(CheckArguments, total=False):
     """A check of a batch: the arguments of `Client.check`."""
 
     user: str | None
     model: str | None
-    tenant: str | None
-    api_key: str | None
-    service: str | None
-    ip: str | None
-    attributes: dict[str, str] | None
-    cost: int | dict[str, int] | None
-    request_id: str | None
 
 
 def check_connection(base_url: object, timeout: object, http: object, kind: type) -> None:
-    """Refuse what leads to no server."""
+    """Check where a client connects, and how long it waits."""
     if http is not None and not isinstance(http, kind):
         message = f"http is of the type {type(http).__name__}; accepted: httpx.{kind.__name__}"
         raise TypeError(message)
@@ -66,20 +60,19 @@ def _is_address(base_url: str) -> bool:
 
 
 def check_admin_token(token: object) -> None:
-    """Refuse what cannot be sent as a token."""
+    """Check a token. No message shows it."""
     if token is None:
         return
     if not isinstance(token, str):
         message = f"admin_token is of the type {type(token).__name__}; accepted: str or None"
         raise TypeError(message)
-    # The token is a secret: the message does not show it.
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        message = "admin_token is no token; accepted: printable ASCII without spaces"
+        message = "admin_token cannot be sent; accepted: printable ASCII without spaces"
         raise ValueError(message)
 
 
 def check_admin_call(method: object, path: object) -> None:
-    """Refuse what is no call of `/admin`."""
+    """Check the method and the path of a call of `/admin`."""
     for name, value in (("method", method), ("path", path)):
         if not isinstance(value, str):
             message = f"{name} is of the type {type(value).__name__}; accepted: str"

@@ -93,7 +93,7 @@ impl SnapshotFile {
         let numbered = (2..=MAX_REFUSED).map(|number| format!("{REFUSED_NAME}.{number}"));
         let mut path = self.dir.join(REFUSED_NAME);
         for name in numbered {
-            // What cannot be looked at is not free.
+            // If nobody can tell, the name counts as taken.
             if matches!(path.try_exists(), Ok(false)) {
                 break;
             }
