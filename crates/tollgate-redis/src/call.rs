@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
 use smallvec::{SmallVec, smallvec};
 use tokio::time::Instant;
@@ -98,27 +99,29 @@ pub(crate) struct Answered<T> {
 
 impl RedisStore {
     /// Runs `call` with a deadline that starts now.
-    pub(crate) async fn in_time<T>(
+    pub(crate) fn in_time<T>(
         &self,
         progress: &Progress,
         charges: bool,
         call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        self.until(Instant::now() + self.deadline, progress, charges, call).await
+    ) -> impl Future<Output = Result<T, StoreError>> {
+        self.until(Instant::now() + self.deadline, progress, charges, call)
     }
 
     /// Runs `call` until `deadline`. If no answer came in time, its connection is closed.
-    pub(crate) async fn until<T>(
+    ///
+    /// It is no `async fn`, whose future would hold `call` twice: as its argument and while it waits for it.
+    pub(crate) fn until<T>(
         &self,
         deadline: Instant,
         progress: &Progress,
         charges: bool,
         call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        match tokio::time::timeout_at(deadline, call).await {
+    ) -> impl Future<Output = Result<T, StoreError>> {
+        tokio::time::timeout_at(deadline, call).map(move |answered| match answered {
             Ok(answer) => answer,
             Err(_) => Err(self.too_late(progress, charges)),
-        }
+        })
     }
 
     /// The error of a call whose time is up.

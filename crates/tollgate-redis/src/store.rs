@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use smallvec::SmallVec;
 use tollgate_core::{
     Amount, Charge, Clock, Counting, LeaseUpdate, Limit, MonotonicClock, Per, Policy, PolicyId,
@@ -154,11 +155,7 @@ impl RedisStore {
         report: CallReport,
         call: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Outliving<Result<T, StoreError>> {
-        Outliving::new(&self.background, async move {
-            let answer = call.await;
-            report.ended(&answer);
-            answer
-        })
+        Outliving::new(&self.background, call.inspect(move |answer| report.ended(answer)))
     }
 }
 
