@@ -115,11 +115,15 @@ impl Connections {
 impl Connection {
     /// The limiter; begins if it has not. Calls that come meanwhile wait for the same beginning.
     pub(super) async fn limiter(&self) -> Result<Arc<Limiter>, Failure> {
-        let begin = || async {
+        if let Some(begun) = self.limiter.get() {
+            return Ok(Arc::clone(begun));
+        }
+        // In a box, because the future of every check would have room for it: 18 kB.
+        let begin = Box::pin(self.limiter.get_or_try_init(|| async {
             let Settings { url, source, options } = &*self.settings;
             Ok(Arc::new(Limiter::redis(url, source.policies()?, options).await?))
-        };
-        self.limiter.get_or_try_init(begin).await.cloned()
+        }));
+        begin.await.cloned()
     }
 
     /// The limiter, if it has begun.

@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::FutureExt;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
@@ -214,9 +215,7 @@ pub(crate) fn future_of<T: Send + 'static>(
         number
     };
     let done = Arc::clone(&results.get().done);
-    runtime.spawn(async move {
-        let value = work.await;
-        done.push(number, Box::new(move |py| convert(py, value)));
-    });
+    // No `async` block: it would hold `work` twice, and each call allocates its task.
+    runtime.spawn(work.map(move |value| done.push(number, Box::new(move |py| convert(py, value)))));
     Ok(future)
 }
