@@ -22,6 +22,9 @@ mod windows;
 
 use pyo3::prelude::*;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The compiled part of the package `tollgate`.
 #[pymodule]
 mod _tollgate {
