@@ -69,7 +69,8 @@ pub(super) async fn measure(
     Ok(Figures { per_second, cpu_per_request_us, cpu_per_chunk_us, paced, open })
 }
 
-async fn measure_open(
+/// Keeps `streams` open, and measures beside them.
+pub(super) async fn measure_open(
     plan: &Plan,
     contender: &Contender<'_>,
     streams: u32,

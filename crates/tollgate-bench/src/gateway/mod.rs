@@ -6,7 +6,8 @@
 //! core; the model and the load generator have another.
 //!
 //! CPU time is that of the server, with all its threads, in user and kernel mode, while it answers as fast as it can. Latencies are
-//! measured at a fixed rate, and compared with those of the model itself.
+//! measured at a fixed rate, and compared with those of the model itself. Memory is measured twice: of servers that have just
+//! started, which is what streams take, and after the load, when the gateway also holds what its windows of a minute count.
 //!
 //! [`peers`] measures other gateways in the same way.
 
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use crate::cores::{CORE_OF_LOAD, Pinned};
 use crate::report::{Bound, Goal, Measurements, Section};
-use measure::{Figures, measure};
+use measure::{Figures, measure, measure_open};
 use servers::Servers;
 
 const DIRECT: &str = "the model itself";
@@ -33,8 +34,10 @@ const CPU_PER_CHUNK: &str = "CPU per streamed chunk, µs";
 const P50: &str = "median latency at a fixed rate, ms";
 const P99: &str = "99th percentile at that rate, ms";
 const FIRST_BYTE: &str = "first byte with 200 open streams, median, ms";
-const MEMORY_200: &str = "memory with 200 open streams, MB";
-const MEMORY_1000: &str = "memory with 1,000 open streams, MB";
+const NEW_MEMORY_200: &str = "memory of a new server with 200 open streams, MB";
+const NEW_MEMORY_1000: &str = "memory of a new server with 1,000 open streams, MB";
+const MEMORY_200: &str = "memory after the load with 200 open streams, MB";
+const MEMORY_1000: &str = "memory after the load with 1,000 open streams, MB";
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -95,10 +98,18 @@ pub struct Programs {
 pub fn run(plan: &Plan, programs: &Programs) -> Result<Section, String> {
     let _load = Pinned::all_threads_of(std::process::id(), CORE_OF_LOAD)?;
     let runtime = runtime()?;
-    let servers = Servers::start(programs)?;
     let mut measured = Measurements::in_unit("median");
     for round in 0..plan.rounds {
         progress("gateway", round, plan.rounds);
+        // New ones in each round: the exact logs of the last one would be in their memory.
+        let servers = Servers::start(programs)?;
+        for contender in servers.contenders() {
+            for (streams, memory) in plan.streams.into_iter().zip([NEW_MEMORY_200, NEW_MEMORY_1000])
+            {
+                let open = runtime.block_on(measure_open(plan, &contender, streams))?;
+                add(&mut measured, memory, contender.name, open.memory_mb);
+            }
+        }
         for contender in servers.contenders() {
             let figures = runtime.block_on(measure(plan, &contender, false))?;
             record(&mut measured, contender.name, &figures);
@@ -130,6 +141,8 @@ fn goals() -> Vec<Goal> {
         goal(P50, Bound::AtMostAbove { value: 0.2, of: DIRECT }),
         goal(P99, Bound::AtMostAbove { value: 1.0, of: DIRECT }),
         goal(FIRST_BYTE, Bound::AtMostAbove { value: 0.3, of: DIRECT }),
+        goal(NEW_MEMORY_200, Bound::AtMost(40.0)),
+        goal(NEW_MEMORY_1000, Bound::AtMostAbove { value: 60.0, of: PROXY }),
         goal(MEMORY_200, Bound::AtMost(40.0)),
         goal(MEMORY_1000, Bound::AtMostAbove { value: 60.0, of: PROXY }),
     ]
@@ -142,23 +155,23 @@ fn progress(benchmark: &str, round: u32, rounds: u32) {
 
 fn record(measured: &mut Measurements, contender: &str, figures: &Figures) {
     measured.add(PER_SECOND, contender, figures.per_second);
-    for (question, value) in
-        [(CPU_PER_REQUEST, figures.cpu_per_request_us), (CPU_PER_CHUNK, figures.cpu_per_chunk_us)]
-    {
-        if let Some(value) = value {
-            measured.add(question, contender, value);
-        }
-    }
+    add(measured, CPU_PER_REQUEST, contender, figures.cpu_per_request_us);
+    add(measured, CPU_PER_CHUNK, contender, figures.cpu_per_chunk_us);
     for paced in &figures.paced {
         measured.add(P50, contender, paced.p50_ms);
         measured.add(P99, contender, paced.p99_ms);
     }
     for (open, memory) in figures.open.iter().zip([MEMORY_200, MEMORY_1000]) {
-        if let Some(memory_mb) = open.memory_mb {
-            measured.add(memory, contender, memory_mb);
-        }
+        add(measured, memory, contender, open.memory_mb);
         if memory == MEMORY_200 {
             measured.add(FIRST_BYTE, contender, open.first_byte_ms);
         }
+    }
+}
+
+/// Adds a figure that not every contender has.
+fn add(measured: &mut Measurements, question: &str, contender: &str, value: Option<f64>) {
+    if let Some(value) = value {
+        measured.add(question, contender, value);
     }
 }
