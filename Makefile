@@ -134,7 +134,7 @@ fuzz: ## Fuzz every parser, each target for a minute (FUZZ_SECONDS=… FUZZ=TARG
 	@scripts/setup fuzz
 	scripts/fuzz $(FUZZ)
 
-# A full run takes hours: MUTANTS='--shard 3/20' runs a part, MUTANTS='-f FILE' a file.
+# A full run takes hours: MUTANTS='--shard 3/20' runs a part, MUTANTS='--re FILE' a file.
 .PHONY: mutants
 mutants: setup-tests ## Make every small change to core and the stores and check that a test fails (MUTANTS=… for a part)
 	@scripts/setup mutants

@@ -72,6 +72,23 @@ async fn nothing_is_forgotten_after_a_second_signal() {
     assert_eq!(used(&second, "alice").await, 1);
 }
 
+/// A third signal ends a server that is still sending what it has left: here to a collector that never answers.
+#[tokio::test]
+async fn a_third_signal_ends_at_once() {
+    let dir = TempDir::new().unwrap();
+    let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", collector.local_addr().unwrap());
+    let node = node(&dir, &["--drain-timeout-ms", "600000", "--otlp-endpoint", &endpoint]);
+    let _half = node.half_request().await;
+    node.ask_to_end();
+    until("it drains", async || node.logged("draining") > 0).await;
+    node.ask_to_end();
+    until("it gives up", async || node.logged("second signal") > 0).await;
+    let (code, log) = node.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("third signal"), "{log}");
+}
+
 /// What is in the last snapshot counts after a crash.
 #[tokio::test]
 async fn a_crash_loses_what_came_after_the_last_snapshot() {
