@@ -153,6 +153,16 @@ impl Decision {
         self.0.allowed()
     }
 
+    /// A decision never changes, so a copy is the same one.
+    fn __copy__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __deepcopy__(slf: Py<Self>, memo: &Bound<'_, PyAny>) -> Py<Self> {
+        let _ = memo;
+        slf
+    }
+
     fn __repr__(&self) -> String {
         let verdict = if self.0.allowed() { "allowed" } else { "denied" };
         let Some(headline) = self.0.headline() else { return format!("<Decision {verdict}>") };
@@ -283,6 +293,16 @@ impl LimitStatus {
     /// The JSON of this limit in a server's answer as a dict, with the same names.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         limit_dict(py, &self.0)
+    }
+
+    /// The status of a limit never changes, so a copy is the same one.
+    fn __copy__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __deepcopy__(slf: Py<Self>, memo: &Bound<'_, PyAny>) -> Py<Self> {
+        let _ = memo;
+        slf
     }
 
     fn __repr__(&self) -> String {

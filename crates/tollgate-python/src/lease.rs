@@ -18,7 +18,7 @@ use crate::clock::{LimiterClock, StoreClock};
 use crate::decision::Decision;
 use crate::errors::store_error;
 use crate::shared::event_loop::{future_of, future_with};
-use crate::shared::runtime::runtime;
+use crate::shared::runtime::wait;
 
 const ACCEPTED_TTL: &str = "a number of seconds from 0.1 to 3600";
 
@@ -85,6 +85,8 @@ pub(crate) struct Lease {
     /// The clock of a store in memory; `None` if the store is shared.
     clock: Option<Arc<LimiterClock>>,
     decision: tollgate::Decision,
+    /// The process that reserved it.
+    process: u32,
     id: String,
     state_at_reservation: &'static str,
 }
@@ -114,6 +116,9 @@ fn totals(amounts: &Amounts) -> Totals {
 }
 
 /// The exception of a reservation that was denied.
+///
+/// No code in Python runs for it: the class has only what C makes. A daemon thread that runs such code below Rust aborts the
+/// process when the interpreter ends meanwhile.
 pub(crate) fn denied(py: Python<'_>, decision: tollgate::Decision) -> PyErr {
     static EXCEPTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let raised = EXCEPTION
@@ -140,7 +145,13 @@ impl Lease {
             has_ended: Arc::default(),
             clock,
             decision,
+            process: std::process::id(),
         }
+    }
+
+    /// Whether another process has reserved it, from which this one was forked, and it is in a store that both share.
+    fn is_of_parent(&self) -> bool {
+        self.clock.is_none() && self.process != std::process::id()
     }
 
     fn observed(&self) -> Amounts {
@@ -156,6 +167,10 @@ impl Lease {
         // Relaxed: both sides hold Python's lock, or have waited for the work.
         if self.has_ended.load(Ordering::Relaxed) {
             return Err(PyRuntimeError::new_err("the lease has been settled or released already"));
+        }
+        if self.is_of_parent() {
+            let message = "the lease belongs to the process that reserved it, and a fork has it too; accepted: ending it there";
+            return Err(PyRuntimeError::new_err(message));
         }
         if let Some(clock) = &self.clock {
             clock.tick(py)?;
@@ -180,8 +195,7 @@ impl Lease {
         let state = if self.clock.is_some() {
             at_once(work)?
         } else {
-            let runtime = runtime()?;
-            py.detach(|| runtime.block_on(work)).map_err(|error| store_error(&error))?
+            wait(py, work)?.map_err(|error| store_error(&error))?
         };
         state.map(|state| state_dict(py, &state)).transpose()
     }
@@ -200,7 +214,8 @@ impl Lease {
 
     /// What leaving the block does.
     fn leaving(&self, has_raised: bool) -> Option<Operation> {
-        if self.has_ended.load(Ordering::Relaxed) {
+        // In a fork, the parent has the block too, and ends the lease.
+        if self.has_ended.load(Ordering::Relaxed) || self.is_of_parent() {
             return None;
         }
         let settle = || Operation::Settle(totals(&self.observed()));
@@ -332,6 +347,11 @@ fn extension(
 impl Drop for Lease {
     fn drop(&mut self) {
         if self.has_ended.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.is_of_parent() {
+            // Its connection is not dropped here either: that would wait for threads of the parent.
+            std::mem::forget(Arc::clone(&self.guard));
             return;
         }
         let observed = self.observed();

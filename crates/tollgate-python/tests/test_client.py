@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import pickle
 import re
 import runpy
 import socket
@@ -139,7 +140,9 @@ def test_a_request_that_is_refused_always_raises(on_failure: OnFailure) -> None:
     client = Client(http=http, on_failure=on_failure)
     with client, pytest.raises(RequestRefused, match="colour is missing") as refused:
         client.check("alice", "gpt-4")
-    assert (refused.value.status, refused.value.problem) == (422, problem)
+    copied = pickle.loads(pickle.dumps(refused.value))
+    for one in (refused.value, copied):
+        assert (one.status, one.problem, str(one)) == (422, problem, str(refused.value))
 
 
 def test_without_the_server_on_failure_decides(nobody: str) -> None:

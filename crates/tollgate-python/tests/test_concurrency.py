@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from tollgate import MultiTierRateLimiter, RateLimiter
@@ -144,3 +145,26 @@ def test_the_interpreter_ends_while_threads_ask() -> None:
             threading.Thread(target=ask, daemon=True).start()
     """)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_interpreter_ends_while_a_daemon_thread_is_denied(tmp_path: Path) -> None:
+    policies = tmp_path / "policies.yaml"
+    policies.write_text("policies: [{id: none, per: [user], limit: 0, windowSeconds: 60}]")
+    program = f"""
+        import threading, tollgate
+        limiter = tollgate.PolicyLimiter.from_file({str(policies)!r})
+        begun = threading.Event()
+        def ask():
+            while True:
+                try:
+                    limiter.reserve("alice")
+                except tollgate.RateLimitExceeded:
+                    begun.set()
+        for _ in range(2):
+            threading.Thread(target=ask, daemon=True).start()
+        begun.wait()
+        """
+    # Which thread holds Python's lock at the end differs.
+    for _ in range(5):
+        ended = run(program)
+        assert (ended.returncode, ended.stderr) == (0, "")

@@ -83,7 +83,9 @@ def test_a_denial_can_be_copied() -> None:
     decision = RateLimiter(0, 60).check("alice", "gpt-4")
     copied = copy.copy(RateLimitExceeded(decision))
     assert copied.decision is decision
-    assert str(copied) == str(RateLimitExceeded(decision))
+    assert str(copied) == str(RateLimitExceeded(decision)) != ""
+    assert copy.deepcopy(copied).decision is decision
+    assert copy.copy(decision.limits[0]) == decision.limits[0]
 
 
 def test_async_limiters_wrap_only_what_they_name() -> None:

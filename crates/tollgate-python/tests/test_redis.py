@@ -377,6 +377,96 @@ def test_a_fork_connects_by_itself(redis_server: Redis, user: str) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("in_child", ["", "shared = None", "other.check('alice')"])
+def test_a_fork_drops_what_watches_a_file_in_its_parent(
+    redis_server: Redis, tmp_path: Path, in_child: str
+) -> None:
+    policies = tmp_path / "policies.yaml"
+    policies.write_text("policies: [{id: many, per: [user], limit: 1000000, windowSeconds: 60}]")
+    ended = run(
+        f"""
+        import os, sys
+        from tollgate import RedisRateLimiter
+        url, policies = sys.argv[1:]
+        shared = RedisRateLimiter(url, policies=policies, timeout=30)
+        shared.check("alice")
+        other = RedisRateLimiter(url, policies=policies, timeout=30)
+        child = os.fork()
+        if child == 0:
+            {in_child or "pass"}
+            sys.exit(0)
+        _, status = os.waitpid(child, 0)
+        assert status == 0, status
+        """,
+        redis_server.url,
+        str(policies),
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_lease_is_ended_by_the_process_that_reserved_it(redis_server: Redis, user: str) -> None:
+    ended = run(
+        """
+        import os, sys
+        from tollgate import RedisRateLimiter
+        url, user = sys.argv[1:]
+        shared = RedisRateLimiter(url, 1, 3600, timeout=30)
+        with shared.reserve(user, "gpt-4") as lease:
+            child = os.fork()
+            if child == 0:
+                try:
+                    lease.release()
+                except RuntimeError as error:
+                    assert "belongs to the process that reserved it" in str(error), error
+                else:
+                    os._exit(1)
+            else:
+                _, status = os.waitpid(child, 0)
+                assert status == 0, status
+                lease.release()
+        if child:
+            assert shared.allow(user, "gpt-4")
+        """,
+        redis_server.url,
+        user,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_ctrl_c_ends_the_waiting_for_redis(tmp_path: Path) -> None:
+    redis = Redis(tmp_path)
+    try:
+        ended = run(
+            """
+            import os, signal, sys, threading, time
+            from tollgate import RedisRateLimiter
+            url, server = sys.argv[1:]
+            shared = RedisRateLimiter(url, 100, 3600, timeout=60)
+            assert shared.allow("alice", "gpt-4")
+            os.kill(int(server), signal.SIGSTOP)
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+            try:
+                shared.allow("alice", "gpt-4")
+            except KeyboardInterrupt:
+                print("interrupted")
+            """,
+            redis.url,
+            str(redis.process.pid),
+        )
+    finally:
+        redis.end()
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted\n", "")
+
+
+def test_policies_are_refused_beside_any_part_of_a_limit(tmp_path: Path) -> None:
+    for beside in ({"name": "x"}, {"algorithm": "token_bucket"}, {"max_requests": 3}):
+        arguments: Any = beside
+        with pytest.raises(ValueError, match=r"a limit is given beside policies"):
+            RedisRateLimiter("redis://127.0.0.1", policies=tmp_path / "p.yaml", **arguments)
+
+
 def test_the_interpreter_ends_in_the_middle_of_calls(redis_server: Redis) -> None:
     ended = run(
         """

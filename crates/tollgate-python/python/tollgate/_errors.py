@@ -11,16 +11,17 @@ if TYPE_CHECKING:
 class RateLimitExceeded(Exception):  # noqa: N818 - the name that limiters in Python use
     """A check was denied where only an admitted one can go on."""
 
-    decision: Decision
-    """Why, and when to come again."""
+    # It has no `__init__`, because the compiled part makes it and must not run code in Python.
 
-    def __init__(self, decision: Decision) -> None:
-        """Describe `decision`."""
-        self.decision = decision
+    @property
+    def decision(self) -> Decision:
+        """Why, and when to come again."""
+        decision: Decision = self.args[0]
+        return decision
+
+    def __str__(self) -> str:
+        """Describe the decision."""
+        decision = self.decision
         wait = decision.retry_after_ms
         when = "waiting does not help" if wait is None else f"retry after {wait} ms"
-        super().__init__(f"{decision.reason} by the policy {decision.policy_id}; {when}")
-
-    def __reduce__(self) -> tuple[type[RateLimitExceeded], tuple[Decision]]:
-        """Say how it is copied: by its decision, not by its text."""
-        return type(self), (self.decision,)
+        return f"{decision.reason} by the policy {decision.policy_id}; {when}"

@@ -92,9 +92,10 @@ async def decide_async(limiter: Limiter | AsyncLimiter, arguments: Mapping[str, 
 
 
 def refuse_others(limiter: object) -> None:
-    """Raise if `limiter` is no limiter."""
+    """Raise if `limiter` is no limiter, or a client of a server: its decisions have no fields."""
     calls = (getattr(limiter, name, None) for name in ("check", "reserve"))
-    if isinstance(limiter, type) or not any(callable(call) for call in calls):
+    is_client = type(limiter).__module__.startswith("tollgate.client")
+    if isinstance(limiter, type) or is_client or not any(callable(call) for call in calls):
         kind = type(limiter).__name__
         message = f"limiter is of the type {kind}; accepted: a limiter of this package"
         raise TypeError(message)

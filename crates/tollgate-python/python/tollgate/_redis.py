@@ -116,6 +116,7 @@ class _Shared:
         (0.1 by default), `on_store_error` decides: `allow`, `deny` or `local`.
         """
         has_limit = max_requests is not _UNSET or window_seconds is not _UNSET
+        has_limit = has_limit or (algorithm, name) != ("sliding_window_log", "default")
         source = "policies" if policies is not None else "catalog"
         if has_limit and (policies is not None or catalog is not None):
             message = f"a limit is given beside {source}, which has the limits; accepted: either"

@@ -23,7 +23,7 @@ use crate::decision::Decision;
 use crate::lease::{Guard, Lease, denied, ttl};
 use connection::{Connection, Connections, Failure, Settings, Source};
 use event_loop::future_of;
-use runtime::runtime;
+use runtime::wait;
 
 /// Decides checks in Redis or Valkey: what `RedisRateLimiter` and `AsyncRedisRateLimiter` have in common.
 #[pyclass(frozen, weakref, module = "tollgate._tollgate")]
@@ -121,7 +121,7 @@ impl SharedLimiter {
 
     /// Connects, and reads the policies, unless that is done.
     fn connect(&self, py: Python<'_>) -> PyResult<()> {
-        self.wait(py, async |connection| connection.limiter().await.map(drop))
+        self.wait(py, |connection| async move { connection.limiter().await.map(drop) })
     }
 
     /// The same for an event loop.
@@ -140,8 +140,11 @@ impl SharedLimiter {
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Decision> {
         let check = OwnedCheck::parse("check", user, model, others)?;
-        self.wait(py, async |connection| decide(connection, &check, Some(&self.counts)).await)
-            .map(Decision)
+        self.wait(
+            py,
+            |connection| async move { decide(&connection, &check, Some(&self.counts)).await },
+        )
+        .map(Decision)
     }
 
     #[pyo3(signature = (user=None, model=None, **others))]
@@ -153,7 +156,8 @@ impl SharedLimiter {
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Decision> {
         let check = OwnedCheck::parse("peek", user, model, others)?;
-        self.wait(py, async |connection| decide(connection, &check, None).await).map(Decision)
+        self.wait(py, |connection| async move { decide(&connection, &check, None).await })
+            .map(Decision)
     }
 
     #[pyo3(signature = (user=None, model=None, **others))]
@@ -165,7 +169,7 @@ impl SharedLimiter {
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Vec<String>> {
         let check = OwnedCheck::parse("reset", user, model, others)?;
-        self.wait(py, async |connection| reset(connection, &check).await)
+        self.wait(py, |connection| async move { reset(&connection, &check).await })
     }
 
     #[pyo3(signature = (user=None, model=None, **others))]
@@ -222,8 +226,9 @@ impl SharedLimiter {
     ) -> PyResult<Lease> {
         let check = OwnedCheck::parse("reserve", user, model, others)?;
         let ttl = self::ttl(ttl)?;
-        let reserved =
-            self.wait(py, async |connection| reserve(connection, &check, ttl, &self.counts).await)?;
+        let reserved = self.wait(py, |connection| async move {
+            reserve(&connection, &check, ttl, &self.counts).await
+        })?;
         lease(py, reserved)
     }
 
@@ -272,13 +277,12 @@ impl SharedLimiter {
 
 impl SharedLimiter {
     /// Waits for `call` without Python's lock.
-    fn wait<T: Send>(
+    fn wait<T: Send, C: Future<Output = Result<T, Failure>> + Send>(
         &self,
         py: Python<'_>,
-        call: impl AsyncFnOnce(&Connection) -> Result<T, Failure> + Send,
+        call: impl FnOnce(Connection) -> C,
     ) -> PyResult<T> {
-        let (connection, runtime) = (self.connections.current(), runtime()?);
-        Ok(py.detach(|| runtime.block_on(call(&connection)))?)
+        Ok(wait(py, call(self.connections.current()))??)
     }
 }
 

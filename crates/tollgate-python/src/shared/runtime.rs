@@ -4,7 +4,9 @@
 //! do not survive a fork, so a child makes its own. What is remembered here and in the other modules for a process is locked only
 //! while Python's lock is held, so a fork never finds it locked.
 
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -40,6 +42,34 @@ impl<T> OfProcess<T> {
             None => make()?,
         };
         Ok(&mut self.0.insert((process, value)).1)
+    }
+}
+
+/// A child that drops what it has of its parent would wait for threads that it does not have.
+impl<T> Drop for OfProcess<T> {
+    fn drop(&mut self) {
+        if let Some((of, value)) = self.0.take()
+            && of != std::process::id()
+        {
+            std::mem::forget(value);
+        }
+    }
+}
+
+/// How often a thread that waits sees whether Python has a signal for it.
+const SIGNALS_EVERY: Duration = Duration::from_millis(100);
+
+/// Waits for `work` without Python's lock. A signal handler that raises, such as that of Ctrl-C, ends the waiting.
+pub(crate) fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = T> + Send) -> PyResult<T> {
+    let (runtime, mut work) = (runtime()?, pin!(work));
+    loop {
+        let waited = py.detach(|| {
+            runtime.block_on(async { tokio::time::timeout(SIGNALS_EVERY, work.as_mut()).await })
+        });
+        match waited {
+            Ok(done) => return Ok(done),
+            Err(_) => py.check_signals()?,
+        }
     }
 }
 

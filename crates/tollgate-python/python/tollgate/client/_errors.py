@@ -28,6 +28,10 @@ class RequestRefused(ValueError):  # noqa: N818 - as `ServerUnavailable`
         errors = [f"{one.get('field')} {one.get('problem')}" for one in problem.get("errors", [])]
         super().__init__(": ".join([detail, "; ".join(errors)] if errors else [detail]))
 
+    def __reduce__(self) -> tuple[type[RequestRefused], tuple[int, dict[str, Any]]]:
+        """Say how it is copied: by its status and problem, not by its text."""
+        return type(self), (self.status, self.problem)
+
 
 class ReservationDenied(Exception):  # noqa: N818 - as `RateLimitExceeded`
     """A reservation was denied."""
@@ -41,3 +45,7 @@ class ReservationDenied(Exception):  # noqa: N818 - as `RateLimitExceeded`
         wait = decision.retry_after_ms
         when = "waiting does not help" if wait is None else f"retry after {wait} ms"
         super().__init__(f"{decision.reason} by the policy {decision.policy_id}; {when}")
+
+    def __reduce__(self) -> tuple[type[ReservationDenied], tuple[ServerDecision]]:
+        """Say how it is copied: by its decision, not by its text."""
+        return type(self), (self.decision,)
