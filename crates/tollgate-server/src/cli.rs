@@ -471,10 +471,7 @@ async fn run(config: &ServeConfig) -> Outcome {
         _ = ended.await;
     }));
     tokio::select! {
-        all_answered = &mut draining => {
-            tracing::info!(all_answered, "drained");
-            return Outcome::done(String::new());
-        }
+        end = &mut draining => return ended_as(end),
         signal = signals.next() => tracing::warn!(
             signal,
             "second signal: ending without answering the requests in flight; a third ends without saving usage either"
@@ -483,8 +480,17 @@ async fn run(config: &ServeConfig) -> Outcome {
     // An error means that it has drained.
     _ = end.send(());
     tokio::select! {
-        _ = draining => {}
-        signal = signals.next() => tracing::warn!(signal, "third signal: ending at once"),
+        end = draining => ended_as(end),
+        signal = signals.next() => {
+            tracing::warn!(signal, "third signal: ending at once; what was not saved yet is lost");
+            Outcome { code: ExitCode::FAILURE, ..Outcome::done(String::new()) }
+        }
     }
-    Outcome::done(String::new())
+}
+
+/// What a server that has ended leaves. It has logged why usage is not saved.
+fn ended_as(end: serve::End) -> Outcome {
+    tracing::info!(all_answered = end.all_answered, "drained");
+    let code = if end.usage_saved { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    Outcome { code, ..Outcome::done(String::new()) }
 }

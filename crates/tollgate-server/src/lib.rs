@@ -40,6 +40,6 @@ pub use config::{
 pub use http::fuzzing;
 pub use http::openapi_json;
 pub use recorder::RecordConfig;
-pub use serve::Server;
+pub use serve::{End, Server};
 pub use start_error::StartError;
 pub use tollgate_otlp::{OtlpConfig, Sampling};

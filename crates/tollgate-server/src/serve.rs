@@ -64,7 +64,16 @@ pub struct Server {
     stop: oneshot::Sender<()>,
     /// Gives up the requests in flight.
     end: oneshot::Sender<()>,
-    serving: JoinHandle<Drained>,
+    serving: JoinHandle<End>,
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Whether every request in flight was answered.
+    pub all_answered: bool,
+    /// Whether the usage in memory is in a snapshot, if the server writes any.
+    pub usage_saved: bool,
 }
 
 impl Server {
@@ -245,12 +254,13 @@ impl Server {
             exporting.end().await;
             // Background work ends after the last answer, not before.
             drop((catalog, background_tasks));
-            if let Some(snapshots) = &closing.snapshots {
-                snapshots.write(&closing).await;
-            }
+            let usage_saved = match &closing.snapshots {
+                Some(snapshots) => snapshots.write_last(&closing).await,
+                None => true,
+            };
             // A database that does not answer must not delay the end of the server.
             _ = tokio::time::timeout(CLOSE_TIMEOUT, closing.admin.directory.close()).await;
-            drained
+            End { all_answered: drained == Drained::Whole, usage_saved }
         };
         Ok(Self {
             address,
@@ -286,12 +296,12 @@ impl Server {
     /// Stops accepting, answers what is in flight and ends, within the configured time. Returns whether everything in
     /// flight was answered.
     pub async fn drain(self) -> bool {
-        self.drain_until(std::future::pending()).await
+        self.drain_until(std::future::pending()).await.all_answered
     }
 
     /// As [`drain`](Self::drain), but when `ended` completes, requests in flight get no answer any more. What this server holds is
     /// saved all the same: usage, settlements, the recording.
-    pub async fn drain_until(mut self, ended: impl Future<Output = ()>) -> bool {
+    pub async fn drain_until(mut self, ended: impl Future<Output = ()>) -> End {
         // An error means that serving has already ended.
         _ = self.stop.send(());
         let drained = tokio::select! {
@@ -301,7 +311,8 @@ impl Server {
                 self.serving.await
             }
         };
-        matches!(drained, Ok(Drained::Whole))
+        // An error means that it panicked.
+        drained.unwrap_or(End { all_answered: false, usage_saved: false })
     }
 }
 

@@ -66,17 +66,29 @@ impl Snapshots {
         Ok((Self { file: Arc::new(file), every: config.every }, store))
     }
 
-    /// Writes a snapshot. Call it when nothing is decided any more, and now and then.
-    pub(crate) async fn write<S: Backend>(&self, app: &Arc<App<S>>) {
+    /// Writes the last snapshot, when nothing is decided any more; whether nothing is lost.
+    pub(crate) async fn write_last<S: Backend>(&self, app: &Arc<App<S>>) -> bool {
+        let is_saved = self.write(app).await;
+        if !is_saved {
+            tracing::error!(
+                "the last snapshot of usage is missing: a restart loses what came after the one before it"
+            );
+        }
+        is_saved
+    }
+
+    /// Writes a snapshot. Returns whether all usage is in one, or belongs to another process.
+    async fn write<S: Backend>(&self, app: &Arc<App<S>>) -> bool {
         let (saved, file) = (Arc::clone(app), Arc::clone(&self.file));
         let work = move || saved.service.store().save(&file);
         let written = match tokio::task::spawn_blocking(work).await {
-            Ok(None) => return,
+            Ok(None) => return true,
             Ok(Some(written)) => written,
             Err(error) => Err(std::io::Error::other(error)),
         };
         app.metrics.snapshots.wrote(written.is_ok(), app.clock.now());
-        let is_new = app.health.set_snapshots_fail(written.is_err());
+        let is_saved = written.is_ok();
+        let is_new = app.health.set_snapshots_fail(!is_saved);
         match written {
             Ok(bytes) if is_new => {
                 tracing::info!(bytes, "snapshots of usage can be written again");
@@ -88,6 +100,7 @@ impl Snapshots {
             ),
             Err(error) => tracing::debug!(%error, "a snapshot of usage could not be written"),
         }
+        is_saved
     }
 }
 

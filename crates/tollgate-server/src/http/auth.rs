@@ -28,6 +28,8 @@ use crate::metrics::Call;
 
 pub(super) const AUTH: &str = "/rate-limit/auth";
 /// What a proxy may append to the path.
+pub(super) const AUTH_ROOT: &str = "/rate-limit/auth/";
+/// Any other path.
 pub(super) const AUTH_BELOW: &str = "/rate-limit/auth/{*path}";
 
 const ACCEPTED_COST: &str = "a number of requests, such as 1, or amounts by unit, such as tokens=1200 or requests=0,tokens=1200: \

@@ -117,6 +117,7 @@ fn router<S: Backend>(app: Arc<App<S>>) -> Router {
         .route(PEEK, post(check::peek))
         .route("/rate-limit/check/batch", post(check::check_batch))
         .route(auth::AUTH, any(auth::authorize))
+        .route(auth::AUTH_ROOT, any(auth::authorize))
         .route(auth::AUTH_BELOW, any(auth::authorize))
         .route(LEASES, post(leases::reserve_lease))
         .route("/rate-limit/leases/{id}", delete(leases::release_lease))

@@ -85,8 +85,21 @@ async fn a_third_signal_ends_at_once() {
     node.ask_to_end();
     until("it gives up", async || node.logged("second signal") > 0).await;
     let (code, log) = node.stop();
-    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("third signal"), "{log}");
+}
+
+/// A supervisor sees that usage was lost.
+#[tokio::test]
+async fn a_last_snapshot_that_cannot_be_written_is_a_failure() {
+    let dir = TempDir::new().unwrap();
+    let node = node(&dir, &["--snapshot-every-ms", "1000"]);
+    assert!(node.client().await.check("alice", "m").await.allowed);
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    snapshots_fail(&node, 1).await;
+    let (code, log) = node.stop();
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("the last snapshot of usage is missing"), "{log}");
 }
 
 /// What is in the last snapshot counts after a crash.

@@ -95,3 +95,31 @@ async fn without_tollgate_requests_pass() {
     let answer = nginx.post(&[ALICE]).await;
     assert_eq!((answer.status, &*answer.body), (200, "answered"));
 }
+
+/// Tollgate accepts 100 headers: a client that sends more must not get past it.
+#[tokio::test]
+async fn many_headers_do_not_get_past_a_limit() {
+    let (server, _files) = serve(POLICIES, |_| {}).await;
+    let backend = Backend::start(&[]).await;
+    let nginx = Nginx::start(server.address(), backend.address).await;
+    let names: Vec<String> = (0..150).map(|index| format!("h{index}")).collect();
+    let mut headers = vec![ALICE];
+    headers.extend(names.iter().map(|name| (name.as_str(), "v")));
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(nginx.post(&headers).await.status);
+    }
+    // The backend of this test refuses so many as well, but they count.
+    assert_eq!(statuses, [431, 431, 429]);
+}
+
+/// What Tollgate does not accept is refused, not passed on.
+#[tokio::test]
+async fn a_question_that_is_not_accepted_is_no_way_past_a_limit() {
+    let (server, _files) = serve(POLICIES, |_| {}).await;
+    let backend = Backend::start(&[]).await;
+    let nginx = Nginx::start(server.address(), backend.address).await;
+    let long = "k".repeat(300);
+    let answer = nginx.post(&[ALICE, ("x-api-key", &long)]).await;
+    assert_eq!((answer.status, backend.requests()), (403, 0), "{answer:?}");
+}

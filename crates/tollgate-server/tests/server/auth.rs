@@ -28,7 +28,7 @@ async fn ask(
 #[tokio::test]
 async fn every_method_and_every_path_below_is_the_same_check() {
     let fixture = Fixture::start_with_policies(
-        "policies: [{id: user, scope: USER, limit: 9, windowSeconds: 60}]",
+        "policies: [{id: user, scope: USER, limit: 11, windowSeconds: 60}]",
     )
     .await;
     let mut client = fixture.client().await;
@@ -40,12 +40,14 @@ async fn every_method_and_every_path_below_is_the_same_check() {
         ("PUT", "/rate-limit/auth?next=/v1"),
         ("PATCH", "/rate-limit/auth/v1/chat/completions?stream=true"),
         ("DELETE", "/rate-limit/auth/v1"),
+        ("GET", "/rate-limit/auth/"),
+        ("GET", "/rate-limit/auth/?a=b"),
         ("OPTIONS", AUTH),
         ("PROPFIND", AUTH),
     ] {
         let answer = ask(&mut client, method, path, &alice).await;
         assert_eq!((answer.status, &*answer.body), (200, ""), "{method} {path}");
-        assert_eq!(answer.header("ratelimit-policy"), Some("\"user\";q=9;w=60"));
+        assert_eq!(answer.header("ratelimit-policy"), Some("\"user\";q=11;w=60"));
         assert_eq!(answer.header("content-type"), None);
     }
     let last = ask(&mut client, "GET", AUTH, &alice).await;
