@@ -305,12 +305,21 @@ def test_an_async_call_needs_a_loop(redis_server: Redis) -> None:
         (redis.Redis("::1"), "redis://[::1]:6379"),
         (redis.Redis(password="a b:@/"), "redis://:a%20b%3A%40%2F@localhost:6379"),
         (redis.Redis(username="me", password="x"), "redis://me:x@localhost:6379"),
+        (redis.Redis(password=b"a@b"), "redis://:a%40b@localhost:6379"),  # type: ignore[arg-type]
         (redis.Redis(ssl=True, ssl_ca_certs="/ca.pem"), "rediss://localhost:6379?ca=%2Fca.pem"),
         (redis.Redis(unix_socket_path="/run/r.sock", db=2), "redis+unix:///run/r.sock?db=2"),
         (redis.from_url("redis://u:p@host:1/2"), "redis://u:p@host:1?db=2"),
         (
             redis.Sentinel([("s1", 26379), ("s2", 26380)]).master_for("main"),  # type: ignore[no-untyped-call]
             "redis-sentinel://s1:26379,s2:26380/main",
+        ),
+        (
+            redis.Sentinel(  # type: ignore[no-untyped-call]
+                [("s1", 26379)],
+                sentinel_kwargs={"username": "s", "password": "x@"},
+                password="p",
+            ).master_for("main"),
+            "redis-sentinel://:p@s1:26379/main?sentinel_user=s&sentinel_password=x%40",
         ),
         ("redis://as-it-is", "redis://as-it-is"),
     ],

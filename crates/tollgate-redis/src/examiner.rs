@@ -384,12 +384,42 @@ fn distrusted(place: &Place<'_>, told: &str) -> Option<StartProblem> {
             "name a certificate and its key in the URL: ?cert=FILE&key=FILE",
         ));
     }
-    let untrusted = ["UnknownIssuer", "NotValidForName", "not valid for name", "BadSignature"];
-    let why = untrusted.iter().find(|why| names_certificate(told) && told.contains(**why));
-    why.map(|why| {
-        misconfigured(
-            format!("{place} has a certificate that is not trusted ({why})"),
-            "name its authority in the URL with ?ca=FILE, and write the host as in the certificate",
-        )
-    })
+    let why = distrust(told)?;
+    let remedy = if why.contains(AUTHORITY_AS_SERVER) {
+        "a certificate of an authority is not accepted as that of a server: sign one for the server with it, and name the authority with ?ca=FILE"
+    } else {
+        "name its authority in the URL with ?ca=FILE, and write the host as in the certificate"
+    };
+    Some(misconfigured(format!("{place} has a certificate that is not trusted ({why})"), remedy))
+}
+
+/// How rustls calls a certificate that is self-signed as an authority.
+const AUTHORITY_AS_SERVER: &str = "CaUsedAsEndEntity";
+
+/// Why a certificate is not trusted, if `told` says so. Its times are no matter of this node's configuration.
+fn distrust(told: &str) -> Option<&str> {
+    let (_, why) = told.split_once("invalid peer certificate: ")?;
+    let is_of_time = ["Expired", "NotValidYet", "expired", "not valid yet"];
+    (!is_of_time.iter().any(|of_time| why.contains(of_time))).then_some(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::distrust;
+
+    #[test]
+    fn every_certificate_is_distrusted_but_for_its_times() {
+        for why in ["UnknownIssuer", "BadSignature", "Other(OtherError(CaUsedAsEndEntity))"] {
+            let told = format!("no connection: invalid peer certificate: {why}");
+            assert_eq!(distrust(&told), Some(why));
+        }
+        for told in [
+            "no connection: invalid peer certificate: Expired",
+            "invalid peer certificate: certificate expired: verification time 1 (UNIX)",
+            "invalid peer certificate: certificate not valid yet: verification time 1 (UNIX)",
+            "no connection: connection refused",
+        ] {
+            assert_eq!(distrust(told), None, "{told}");
+        }
+    }
 }

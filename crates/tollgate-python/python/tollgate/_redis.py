@@ -49,7 +49,14 @@ def url_of(client: object) -> str:
             (_settings(one)["host"], _settings(one)["port"])
             for one in pool.sentinel_manager.sentinels
         ]
-        return _url("-sentinel", sentinels, f"/{quote(pool.service_name)}", settings, is_tls=is_tls)
+        of_sentinels = _settings(pool.sentinel_manager.sentinels[0])
+        login = {
+            f"sentinel_{option}": _text(of_sentinels[setting])
+            for option, setting in [("user", "username"), ("password", "password")]
+            if of_sentinels.get(setting)
+        }
+        service = f"/{quote(pool.service_name)}"
+        return _url("-sentinel", sentinels, service, settings, is_tls=is_tls, more=login)
     if "path" in settings:
         return _url("+unix", [], quote(settings["path"]), settings, is_tls=False)
     host = (settings.get("host", "localhost"), settings.get("port", 6379))
@@ -61,8 +68,19 @@ def _settings(client: Any) -> dict[str, Any]:
     return settings
 
 
+def _text(login: object) -> str:
+    """Return a user or a password as text: redis-py takes bytes too."""
+    return login.decode() if isinstance(login, bytes) else str(login)
+
+
 def _url(
-    kind: str, hosts: list[tuple[str, int]], path: str, settings: dict[str, Any], *, is_tls: bool
+    kind: str,
+    hosts: list[tuple[str, int]],
+    path: str,
+    settings: dict[str, Any],
+    *,
+    is_tls: bool,
+    more: dict[str, str] | None = None,
 ) -> str:
     for name in _NOT_IN_A_URL:
         if settings.get(name) is not None:
@@ -70,8 +88,8 @@ def _url(
             raise ValueError(message)
     login = ""
     if settings.get("password"):
-        user = quote(settings.get("username") or "", safe="")
-        login = f"{user}:{quote(str(settings['password']), safe='')}@"
+        user = quote(_text(settings.get("username") or ""), safe="")
+        login = f"{user}:{quote(_text(settings['password']), safe='')}@"
     places = ",".join(
         f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in hosts
     )
@@ -86,6 +104,7 @@ def _url(
     }
     if settings.get("db"):
         options["db"] = settings["db"]
+    options |= more or {}
     scheme = ("rediss" if is_tls else "redis") + kind
     return f"{scheme}://{login}{places}{path}" + (f"?{urlencode(options)}" if options else "")
 
