@@ -106,6 +106,19 @@ class Pods(unittest.TestCase):
                     self.assertEqual("exec" in one[probe], address.startswith("127."))
                     self.assertEqual("httpGet" in one[probe], not address.startswith("127."))
 
+    def test_a_pod_does_not_start_without_the_store_and_the_catalog_of_its_secret(self):
+        for name in ("redis.yaml", "gateway.yaml", "sidecar.yaml"):
+            values = set_of(name)
+            variables = {one["name"]: one for one in container(objects(merged(values, {"secretName": "mine"})))["env"]}
+            for part in ("store", "catalog"):
+                key = f"TOLLGATE_{part.upper()}"
+                with self.subTest(values=name, key=key):
+                    if values.get(part, {}).get("fromSecret"):
+                        # `optional` would let it start.
+                        self.assertEqual(variables[key], {"name": key, "valueFrom": {"secretKeyRef": {"name": "mine", "key": key}}})
+                    else:
+                        self.assertIn("value", variables[key])
+
     def test_a_sidecar_starts_before_its_pod_and_runs_beside_it(self):
         pod = only(objects(set_of("sidecar.yaml")), "Deployment")["spec"]["template"]["spec"]
         self.assertEqual([one["name"] for one in pod["containers"]], ["proxy"])

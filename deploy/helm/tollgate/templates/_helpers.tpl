@@ -79,17 +79,22 @@ restartPolicy: Always
 args: [serve]
 {{- with .Values.secretName }}
 envFrom:
-  - secretRef: {name: {{ . }}}
+  - secretRef: {name: {{ . | quote }}}
 {{- end }}
 env:
   - {name: TOLLGATE_CONFIG, value: /etc/tollgate/tollgate.toml}
   - {name: TOLLGATE_HTTP, value: {{ ternary "127.0.0.1:8000" "0.0.0.0:8000" $sidecar | quote }}}
-  {{- if not .Values.store.fromSecret }}
+  {{- /* A pod whose Secret lacks a key named here does not start. With `envFrom` alone it would use the default, which is memory. */}}
+  {{- if .Values.store.fromSecret }}
+  - {name: TOLLGATE_STORE, valueFrom: {secretKeyRef: {name: {{ .Values.secretName | quote }}, key: TOLLGATE_STORE}}}
+  {{- else }}
   - {name: TOLLGATE_STORE, value: {{ .Values.store.url | quote }}}
   {{- end }}
   {{- if include "tollgate.catalogIsFile" . }}
   - {name: TOLLGATE_CATALOG, value: "file:/etc/tollgate/policies.yaml"}
-  {{- else if not .Values.catalog.fromSecret }}
+  {{- else if .Values.catalog.fromSecret }}
+  - {name: TOLLGATE_CATALOG, valueFrom: {secretKeyRef: {name: {{ .Values.secretName | quote }}, key: TOLLGATE_CATALOG}}}
+  {{- else }}
   - {name: TOLLGATE_CATALOG, value: {{ .Values.catalog.url | quote }}}
   {{- end }}
   - {name: TOLLGATE_JOURNAL, value: /var/lib/tollgate/journal}
