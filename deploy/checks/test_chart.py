@@ -183,13 +183,19 @@ class BadValues(unittest.TestCase):
             with self.subTest(url):
                 objects({"store": {"url": url}})
 
+    def test_one_sidecar_may_count_in_memory(self):
+        objects(merged(set_of("sidecar.yaml"), {"store": {"fromSecret": False, "url": "memory:"}, "replicaCount": 1}))
+
     def test_what_would_not_work_together_is_refused_with_a_reason(self):
         single, redis, gateway, sidecar = (set_of(f"{name}.yaml") for name in ("single", "redis", "gateway", "sidecar"))
         self.refused({}, {"replicaCount": 2}, "store.url", "count apart")
         self.refused({}, {"autoscaling": {"enabled": True}}, "store.url", "count apart")
+        self.refused(sidecar, {"store": {"fromSecret": False, "url": "memory:"}}, "store.url", "count apart")
+        self.refused(sidecar, {"store": {"fromSecret": False}, "replicaCount": 1, "autoscaling": {"enabled": True}}, "store.url", "count apart")
         self.refused(single, {"store": {"url": "redis://redis"}, "replicaCount": 2}, "catalog.url", "SQLite")
+        self.refused(sidecar, {"catalog": {"url": "sqlite:/var/lib/tollgate/tollgate.db"}}, "catalog.url", "SQLite")
         self.refused(redis, {"persistence": {"enabled": True}}, "persistence.enabled")
-        self.refused(sidecar, {"persistence": {"enabled": True}}, "persistence.enabled")
+        self.refused(sidecar, {"persistence": {"enabled": True}}, "persistence.enabled", "sidecar")
         self.refused(gateway, {"catalog": {"fromSecret": False}}, "gateway.enabled", "database")
         self.refused(gateway, {"mode": "sidecar", "sidecar": sidecar["sidecar"]}, "gateway.enabled")
         self.refused({}, {"secretName": ""}, "secretName", "TOLLGATE_ADMIN_TOKEN")

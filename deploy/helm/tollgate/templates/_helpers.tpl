@@ -31,7 +31,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
 {{- define "tollgate.several" -}}
-{{- if and (eq .Values.mode "server") (or .Values.autoscaling.enabled (gt (int .Values.replicaCount) 1)) }}true{{ end -}}
+{{- if or .Values.autoscaling.enabled (gt (int .Values.replicaCount) 1) }}true{{ end -}}
 {{- end -}}
 
 {{- /* Refuses values that render and do not work. */ -}}
@@ -43,11 +43,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if and (hasPrefix "sqlite:" .Values.catalog.url) (include "tollgate.several" .) -}}
 {{- fail "catalog.url: several replicas cannot share a SQLite database; accepted: catalog.policies, postgres://…, catalog.fromSecret, or one replica without autoscaling" -}}
 {{- end -}}
-{{- if and .Values.persistence.enabled (include "tollgate.several" .) -}}
-{{- fail "persistence.enabled: one server uses a volume; accepted: false, or one replica without autoscaling" -}}
-{{- end -}}
 {{- if and .Values.persistence.enabled (ne .Values.mode "server") -}}
 {{- fail "persistence.enabled: a sidecar has no volume of its own; accepted: false" -}}
+{{- end -}}
+{{- if and .Values.persistence.enabled (include "tollgate.several" .) -}}
+{{- fail "persistence.enabled: one server uses a volume; accepted: false, or one replica without autoscaling" -}}
 {{- end -}}
 {{- if and .Values.gateway.enabled (include "tollgate.catalogIsFile" .) -}}
 {{- fail "gateway.enabled: its clients are known by the API keys of a database; accepted: with catalog.url or catalog.fromSecret" -}}
