@@ -1,6 +1,7 @@
 """The chart renders for every documented set of values, and refuses values that would not work."""
 
 import json
+import tomllib
 import unittest
 
 import helm_python
@@ -30,6 +31,12 @@ def merged(base, changes):
 
 def set_of(name):
     return next(values_of(path) for path in VALUES if path.name == name)
+
+
+def only_settings(found):
+    """The text of tollgate.toml."""
+    (one,) = [one["data"]["tollgate.toml"] for one in found if "tollgate.toml" in one.get("data", {})]
+    return one
 
 
 def container(found):
@@ -83,6 +90,29 @@ class Rendering(unittest.TestCase):
         self.assertIn("max_body_memory_bytes = 1099511627776\n", text)
         self.assertIn("start_degraded = true\n", text)
         self.assertIn('record_sample = "0.5"', text)
+
+    def test_replicas_without_the_store_admit_no_more_than_the_limit(self):
+        redis = set_of("redis.yaml")
+        for name, changes, nodes in (
+            ("single.yaml", {}, None),
+            ("redis.yaml", {}, redis["autoscaling"]["maxReplicas"]),
+            ("redis.yaml", {"autoscaling": {"maxReplicas": 40}}, 40),
+            ("redis.yaml", {"settings": {"nodes": 100}}, 100),
+            ("gateway.yaml", {}, 3),
+            ("gateway.yaml", {"replicaCount": 5}, 5),
+            ("sidecar.yaml", {}, 3),
+        ):
+            with self.subTest(values=name, changes=changes):
+                text = only_settings(objects(merged(set_of(name), changes)))
+                self.assertEqual(tomllib.loads(text).get("nodes"), nodes)
+
+    def test_a_change_of_the_number_of_nodes_restarts_the_pods(self):
+        def checksum(changes):
+            found = objects(merged(set_of("gateway.yaml"), changes))
+            return only(found, "Deployment")["spec"]["template"]["metadata"]["annotations"]["checksum/settings"]
+
+        self.assertNotEqual(checksum({}), checksum({"replicaCount": 5}))
+        self.assertEqual(checksum({"settings": {"nodes": 9}}), checksum({"settings": {"nodes": 9}, "replicaCount": 5}))
 
 
 class Pods(unittest.TestCase):
@@ -195,6 +225,8 @@ class BadValues(unittest.TestCase):
         self.refused(single, {"store": {"url": "redis://redis"}, "replicaCount": 2}, "catalog.url", "SQLite")
         self.refused(sidecar, {"catalog": {"url": "sqlite:/var/lib/tollgate/tollgate.db"}}, "catalog.url", "SQLite")
         self.refused(redis, {"persistence": {"enabled": True}}, "persistence.enabled")
+        self.refused(redis, {"settings": {"nodes": 3}}, "settings.nodes", "3", "12")
+        self.refused(sidecar, {"settings": {"nodes": 2}}, "settings.nodes")
         self.refused(sidecar, {"persistence": {"enabled": True}}, "persistence.enabled", "sidecar")
         self.refused(gateway, {"catalog": {"fromSecret": False}}, "gateway.enabled", "database")
         self.refused(gateway, {"mode": "sidecar", "sidecar": sidecar["sidecar"]}, "gateway.enabled")

@@ -34,6 +34,27 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if or .Values.autoscaling.enabled (gt (int .Values.replicaCount) 1) }}true{{ end -}}
 {{- end -}}
 
+{{- define "tollgate.mostReplicas" -}}
+{{- ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled | int -}}
+{{- end -}}
+
+{{- /* Without the store, each replica enforces 1/nodes of a limit. If `nodes` were fewer than the replicas, they would admit more. */ -}}
+{{- define "tollgate.settings" -}}
+{{- $settings := .Values.settings -}}
+{{- if and (include "tollgate.several" .) (not (hasKey $settings "nodes")) -}}
+{{- $settings = merge (dict "nodes" (include "tollgate.mostReplicas" . | float64)) $settings -}}
+{{- end -}}
+{{- range $key, $value := $settings }}
+{{- if kindIs "float64" $value }}
+{{ $key }} = {{ $value | int64 }}
+{{- else if or (kindIs "bool" $value) (kindIs "int64" $value) }}
+{{ $key }} = {{ $value }}
+{{- else }}
+{{ $key }} = {{ $value | toString | toJson }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- /* Refuses values that render and do not work. */ -}}
 {{- define "tollgate.check" -}}
 {{- $memory := and (not .Values.store.fromSecret) (hasPrefix "memory:" .Values.store.url) -}}
@@ -48,6 +69,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- if and .Values.persistence.enabled (include "tollgate.several" .) -}}
 {{- fail "persistence.enabled: one server uses a volume; accepted: false, or one replica without autoscaling" -}}
+{{- end -}}
+{{- if and .Values.settings.nodes (lt (int .Values.settings.nodes) (include "tollgate.mostReplicas" . | int)) -}}
+{{- fail (printf "settings.nodes: %d nodes for %s replicas would admit more than the limits without the store; accepted: at least %s, or no settings.nodes" (int .Values.settings.nodes) (include "tollgate.mostReplicas" .) (include "tollgate.mostReplicas" .)) -}}
 {{- end -}}
 {{- if and .Values.gateway.enabled (include "tollgate.catalogIsFile" .) -}}
 {{- fail "gateway.enabled: its clients are known by the API keys of a database; accepted: with catalog.url or catalog.fromSecret" -}}
