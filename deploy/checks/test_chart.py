@@ -166,6 +166,15 @@ class Pods(unittest.TestCase):
         ):
             self.assertLessEqual(selector.items(), labels, kind)
 
+    def test_prometheus_reaches_what_it_is_told_to_scrape(self):
+        for name, values in documented():
+            found = objects(values)
+            if any(one["kind"] == "ServiceMonitor" for one in found):
+                rules = only(found, "NetworkPolicy")["spec"]["ingress"]
+                admitted = [peer for rule in rules if {"port": "http", "protocol": "TCP"} in rule["ports"] for peer in rule["from"]]
+                monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+                self.assertIn(monitoring, admitted, name)
+
     def test_there_is_time_to_drain(self):
         for name, values in documented():
             found = objects(values)
@@ -231,5 +240,6 @@ class BadValues(unittest.TestCase):
         self.refused(gateway, {"catalog": {"fromSecret": False}}, "gateway.enabled", "database")
         self.refused(gateway, {"mode": "sidecar", "sidecar": sidecar["sidecar"]}, "gateway.enabled")
         self.refused({}, {"secretName": ""}, "secretName", "TOLLGATE_ADMIN_TOKEN")
+        self.refused({}, {"serviceMonitor": {"enabled": True}}, "networkPolicy.metricsFrom", "serviceMonitor")
         self.refused(sidecar, {"secretName": ""}, "secretName")
         self.refused({}, {"mode": "sidecar"}, "sidecar.containers")

@@ -79,6 +79,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if and .Values.gateway.enabled (ne .Values.mode "server") -}}
 {{- fail "gateway.enabled: accepted with mode: server" -}}
 {{- end -}}
+{{- if and (eq .Values.mode "server") .Values.serviceMonitor.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.metricsFrom) -}}
+{{- fail "networkPolicy.metricsFrom: serviceMonitor.enabled has Prometheus scrape the pods, and the NetworkPolicy may not let it in; accepted: at least one peer, such as {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}, or networkPolicy.enabled: false" -}}
+{{- end -}}
 {{- if and (eq .Values.mode "server") (not .Values.secretName) -}}
 {{- fail "secretName: a server that other pods reach needs TOLLGATE_ADMIN_TOKEN; accepted: the name of a Secret that has it" -}}
 {{- end -}}
