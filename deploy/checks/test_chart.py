@@ -1,6 +1,7 @@
 """The chart renders for every documented set of values, and refuses values that would not work."""
 
 import json
+import tomllib
 import unittest
 
 import helm_python
@@ -30,6 +31,12 @@ def merged(base, changes):
 
 def set_of(name):
     return next(values_of(path) for path in VALUES if path.name == name)
+
+
+def only_settings(found):
+    """The text of tollgate.toml."""
+    (one,) = [one["data"]["tollgate.toml"] for one in found if "tollgate.toml" in one.get("data", {})]
+    return one
 
 
 def container(found):
@@ -84,6 +91,29 @@ class Rendering(unittest.TestCase):
         self.assertIn("start_degraded = true\n", text)
         self.assertIn('record_sample = "0.5"', text)
 
+    def test_replicas_without_the_store_admit_no_more_than_the_limit(self):
+        redis = set_of("redis.yaml")
+        for name, changes, nodes in (
+            ("single.yaml", {}, None),
+            ("redis.yaml", {}, redis["autoscaling"]["maxReplicas"]),
+            ("redis.yaml", {"autoscaling": {"maxReplicas": 40}}, 40),
+            ("redis.yaml", {"settings": {"nodes": 100}}, 100),
+            ("gateway.yaml", {}, 3),
+            ("gateway.yaml", {"replicaCount": 5}, 5),
+            ("sidecar.yaml", {}, 3),
+        ):
+            with self.subTest(values=name, changes=changes):
+                text = only_settings(objects(merged(set_of(name), changes)))
+                self.assertEqual(tomllib.loads(text).get("nodes"), nodes)
+
+    def test_a_change_of_the_number_of_nodes_restarts_the_pods(self):
+        def checksum(changes):
+            found = objects(merged(set_of("gateway.yaml"), changes))
+            return only(found, "Deployment")["spec"]["template"]["metadata"]["annotations"]["checksum/settings"]
+
+        self.assertNotEqual(checksum({}), checksum({"replicaCount": 5}))
+        self.assertEqual(checksum({"settings": {"nodes": 9}}), checksum({"settings": {"nodes": 9}, "replicaCount": 5}))
+
 
 class Pods(unittest.TestCase):
     def test_no_container_has_rights(self):
@@ -106,6 +136,19 @@ class Pods(unittest.TestCase):
                     self.assertEqual("exec" in one[probe], address.startswith("127."))
                     self.assertEqual("httpGet" in one[probe], not address.startswith("127."))
 
+    def test_a_pod_does_not_start_without_the_store_and_the_catalog_of_its_secret(self):
+        for name in ("redis.yaml", "gateway.yaml", "sidecar.yaml"):
+            values = set_of(name)
+            variables = {one["name"]: one for one in container(objects(merged(values, {"secretName": "mine"})))["env"]}
+            for part in ("store", "catalog"):
+                key = f"TOLLGATE_{part.upper()}"
+                with self.subTest(values=name, key=key):
+                    if values.get(part, {}).get("fromSecret"):
+                        # `optional` would let it start.
+                        self.assertEqual(variables[key], {"name": key, "valueFrom": {"secretKeyRef": {"name": "mine", "key": key}}})
+                    else:
+                        self.assertIn("value", variables[key])
+
     def test_a_sidecar_starts_before_its_pod_and_runs_beside_it(self):
         pod = only(objects(set_of("sidecar.yaml")), "Deployment")["spec"]["template"]["spec"]
         self.assertEqual([one["name"] for one in pod["containers"]], ["proxy"])
@@ -122,6 +165,15 @@ class Pods(unittest.TestCase):
             ("NetworkPolicy", only(found, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"]),
         ):
             self.assertLessEqual(selector.items(), labels, kind)
+
+    def test_prometheus_reaches_what_it_is_told_to_scrape(self):
+        for name, values in documented():
+            found = objects(values)
+            if any(one["kind"] == "ServiceMonitor" for one in found):
+                rules = only(found, "NetworkPolicy")["spec"]["ingress"]
+                admitted = [peer for rule in rules if {"port": "http", "protocol": "TCP"} in rule["ports"] for peer in rule["from"]]
+                monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+                self.assertIn(monitoring, admitted, name)
 
     def test_there_is_time_to_drain(self):
         for name, values in documented():
@@ -170,15 +222,24 @@ class BadValues(unittest.TestCase):
             with self.subTest(url):
                 objects({"store": {"url": url}})
 
+    def test_one_sidecar_may_count_in_memory(self):
+        objects(merged(set_of("sidecar.yaml"), {"store": {"fromSecret": False, "url": "memory:"}, "replicaCount": 1}))
+
     def test_what_would_not_work_together_is_refused_with_a_reason(self):
         single, redis, gateway, sidecar = (set_of(f"{name}.yaml") for name in ("single", "redis", "gateway", "sidecar"))
         self.refused({}, {"replicaCount": 2}, "store.url", "count apart")
         self.refused({}, {"autoscaling": {"enabled": True}}, "store.url", "count apart")
+        self.refused(sidecar, {"store": {"fromSecret": False, "url": "memory:"}}, "store.url", "count apart")
+        self.refused(sidecar, {"store": {"fromSecret": False}, "replicaCount": 1, "autoscaling": {"enabled": True}}, "store.url", "count apart")
         self.refused(single, {"store": {"url": "redis://redis"}, "replicaCount": 2}, "catalog.url", "SQLite")
+        self.refused(sidecar, {"catalog": {"url": "sqlite:/var/lib/tollgate/tollgate.db"}}, "catalog.url", "SQLite")
         self.refused(redis, {"persistence": {"enabled": True}}, "persistence.enabled")
-        self.refused(sidecar, {"persistence": {"enabled": True}}, "persistence.enabled")
+        self.refused(redis, {"settings": {"nodes": 3}}, "settings.nodes", "3", "12")
+        self.refused(sidecar, {"settings": {"nodes": 2}}, "settings.nodes")
+        self.refused(sidecar, {"persistence": {"enabled": True}}, "persistence.enabled", "sidecar")
         self.refused(gateway, {"catalog": {"fromSecret": False}}, "gateway.enabled", "database")
         self.refused(gateway, {"mode": "sidecar", "sidecar": sidecar["sidecar"]}, "gateway.enabled")
         self.refused({}, {"secretName": ""}, "secretName", "TOLLGATE_ADMIN_TOKEN")
+        self.refused({}, {"serviceMonitor": {"enabled": True}}, "networkPolicy.metricsFrom", "serviceMonitor")
         self.refused(sidecar, {"secretName": ""}, "secretName")
         self.refused({}, {"mode": "sidecar"}, "sidecar.containers")

@@ -31,7 +31,28 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
 {{- define "tollgate.several" -}}
-{{- if and (eq .Values.mode "server") (or .Values.autoscaling.enabled (gt (int .Values.replicaCount) 1)) }}true{{ end -}}
+{{- if or .Values.autoscaling.enabled (gt (int .Values.replicaCount) 1) }}true{{ end -}}
+{{- end -}}
+
+{{- define "tollgate.mostReplicas" -}}
+{{- ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled | int -}}
+{{- end -}}
+
+{{- /* Without the store, each replica enforces 1/nodes of a limit. If `nodes` were fewer than the replicas, they would admit more. */ -}}
+{{- define "tollgate.settings" -}}
+{{- $settings := .Values.settings -}}
+{{- if and (include "tollgate.several" .) (not (hasKey $settings "nodes")) -}}
+{{- $settings = merge (dict "nodes" (include "tollgate.mostReplicas" . | float64)) $settings -}}
+{{- end -}}
+{{- range $key, $value := $settings }}
+{{- if kindIs "float64" $value }}
+{{ $key }} = {{ $value | int64 }}
+{{- else if or (kindIs "bool" $value) (kindIs "int64" $value) }}
+{{ $key }} = {{ $value }}
+{{- else }}
+{{ $key }} = {{ $value | toString | toJson }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- /* Refuses values that render and do not work. */ -}}
@@ -43,17 +64,23 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if and (hasPrefix "sqlite:" .Values.catalog.url) (include "tollgate.several" .) -}}
 {{- fail "catalog.url: several replicas cannot share a SQLite database; accepted: catalog.policies, postgres://…, catalog.fromSecret, or one replica without autoscaling" -}}
 {{- end -}}
+{{- if and .Values.persistence.enabled (ne .Values.mode "server") -}}
+{{- fail "persistence.enabled: a sidecar has no volume of its own; accepted: false" -}}
+{{- end -}}
 {{- if and .Values.persistence.enabled (include "tollgate.several" .) -}}
 {{- fail "persistence.enabled: one server uses a volume; accepted: false, or one replica without autoscaling" -}}
 {{- end -}}
-{{- if and .Values.persistence.enabled (ne .Values.mode "server") -}}
-{{- fail "persistence.enabled: a sidecar has no volume of its own; accepted: false" -}}
+{{- if and .Values.settings.nodes (lt (int .Values.settings.nodes) (include "tollgate.mostReplicas" . | int)) -}}
+{{- fail (printf "settings.nodes: %d nodes for %s replicas would admit more than the limits without the store; accepted: at least %s, or no settings.nodes" (int .Values.settings.nodes) (include "tollgate.mostReplicas" .) (include "tollgate.mostReplicas" .)) -}}
 {{- end -}}
 {{- if and .Values.gateway.enabled (include "tollgate.catalogIsFile" .) -}}
 {{- fail "gateway.enabled: its clients are known by the API keys of a database; accepted: with catalog.url or catalog.fromSecret" -}}
 {{- end -}}
 {{- if and .Values.gateway.enabled (ne .Values.mode "server") -}}
 {{- fail "gateway.enabled: accepted with mode: server" -}}
+{{- end -}}
+{{- if and (eq .Values.mode "server") .Values.serviceMonitor.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.metricsFrom) -}}
+{{- fail "networkPolicy.metricsFrom: serviceMonitor.enabled has Prometheus scrape the pods, and the NetworkPolicy may not let it in; accepted: at least one peer, such as {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}, or networkPolicy.enabled: false" -}}
 {{- end -}}
 {{- if and (eq .Values.mode "server") (not .Values.secretName) -}}
 {{- fail "secretName: a server that other pods reach needs TOLLGATE_ADMIN_TOKEN; accepted: the name of a Secret that has it" -}}
@@ -79,17 +106,22 @@ restartPolicy: Always
 args: [serve]
 {{- with .Values.secretName }}
 envFrom:
-  - secretRef: {name: {{ . }}}
+  - secretRef: {name: {{ . | quote }}}
 {{- end }}
 env:
   - {name: TOLLGATE_CONFIG, value: /etc/tollgate/tollgate.toml}
   - {name: TOLLGATE_HTTP, value: {{ ternary "127.0.0.1:8000" "0.0.0.0:8000" $sidecar | quote }}}
-  {{- if not .Values.store.fromSecret }}
+  {{- /* A pod whose Secret lacks a key named here does not start. With `envFrom` alone it would use the default, which is memory. */}}
+  {{- if .Values.store.fromSecret }}
+  - {name: TOLLGATE_STORE, valueFrom: {secretKeyRef: {name: {{ .Values.secretName | quote }}, key: TOLLGATE_STORE}}}
+  {{- else }}
   - {name: TOLLGATE_STORE, value: {{ .Values.store.url | quote }}}
   {{- end }}
   {{- if include "tollgate.catalogIsFile" . }}
   - {name: TOLLGATE_CATALOG, value: "file:/etc/tollgate/policies.yaml"}
-  {{- else if not .Values.catalog.fromSecret }}
+  {{- else if .Values.catalog.fromSecret }}
+  - {name: TOLLGATE_CATALOG, valueFrom: {secretKeyRef: {name: {{ .Values.secretName | quote }}, key: TOLLGATE_CATALOG}}}
+  {{- else }}
   - {name: TOLLGATE_CATALOG, value: {{ .Values.catalog.url | quote }}}
   {{- end }}
   - {name: TOLLGATE_JOURNAL, value: /var/lib/tollgate/journal}
