@@ -56,7 +56,7 @@ pub(crate) fn invalid(name: &str, problem: &str, accepted: &str) -> PyErr {
 }
 
 /// A `TypeError` about `name`, which has `value`.
-fn wrong_type(name: &str, value: &Bound<'_, PyAny>, accepted: &str) -> PyErr {
+pub(crate) fn wrong_type(name: &str, value: &Bound<'_, PyAny>, accepted: &str) -> PyErr {
     let kind = value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
     PyTypeError::new_err(format!("{name} is of the type {kind}; accepted: {accepted}"))
 }

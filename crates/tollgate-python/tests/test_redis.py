@@ -263,7 +263,11 @@ def test_a_wrong_password_is_an_error_of_each_call(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ({"client": "http://localhost"}, ValueError, "the URL of Redis .*; accepted: redis://HOST"),
+        (
+            {"client": "http://localhost"},
+            ValueError,
+            "client has no URL of Redis: .*; accepted: redis://HOST",
+        ),
         ({"client": 6379}, TypeError, "client is of the type int; accepted: a URL, or a client of"),
         ({"max_requests": -1}, ValueError, "max_requests is -1"),
         ({"max_requests": 1.5}, TypeError, "max_requests is of the type float"),
@@ -273,8 +277,10 @@ def test_a_wrong_password_is_an_error_of_each_call(tmp_path: Path) -> None:
         ({"on_store_error": "x"}, ValueError, 'on_store_error is "x"; accepted: `allow`, `deny`'),
         ({"timeout": 0}, ValueError, "timeout is 0 s; accepted: a number of seconds from 0.01"),
         ({"timeout": "1"}, TypeError, "timeout is of the type str"),
-        ({"catalog": "sqlite:x"}, ValueError, "the source of the policies is ambiguous"),
-        ({"policies": "a.yaml", "catalog": "sqlite:x"}, ValueError, "is ambiguous"),
+        ({"catalog": "sqlite:x"}, ValueError, "api_key_secret is missing beside catalog"),
+        ({"api_key_secret": b"s"}, ValueError, "catalog is missing beside api_key_secret"),
+        ({"api_key_secret": "s"}, TypeError, "api_key_secret is of the type str; accepted: bytes"),
+        ({"policies": "a.yaml", "catalog": "sqlite:x"}, ValueError, "policies is given beside"),
     ],
 )
 def test_arguments_are_checked(

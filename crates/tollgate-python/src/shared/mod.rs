@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use tollgate::leases::{Reservation, StoreLease};
 use tollgate::shared::{BreakerState, RedisStore, RedisUrl, ResilienceOptions, Surrounded};
 use tollgate::{Counting, Policy, PolicyId, Quota, Ttl, Window};
 use tollgate_core::FailureMode;
 use tollgate_core::subject::ACCEPTED_IDS;
 
-use crate::arguments::{invalid, quota, quoted, seconds};
+use crate::arguments::{invalid, quota, quoted, seconds, wrong_type};
 use crate::check::OwnedCheck;
 use crate::counts::{Counts, metrics_dict};
 use crate::decision::Decision;
@@ -60,6 +60,11 @@ fn policy(quota: Quota, algorithm: &str, name: &str) -> PyResult<Policy> {
     Ok(policy)
 }
 
+fn bytes(secret: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let wrong = |_| wrong_type("api_key_secret", secret, "bytes");
+    secret.cast::<PyBytes>().map(|secret| secret.as_bytes().to_vec()).map_err(wrong)
+}
+
 /// What decides without the store.
 fn resilience(
     on_store_error: &str,
@@ -80,6 +85,9 @@ fn resilience(
     Ok(options)
 }
 
+/// The accepted sources of policies.
+const SOURCES: &str = "policies, or both catalog and api_key_secret, or none of them";
+
 #[pymethods]
 impl SharedLimiter {
     #[new]
@@ -94,13 +102,15 @@ impl SharedLimiter {
         name: &str,
         policies: Option<PathBuf>,
         catalog: Option<String>,
-        api_key_secret: Option<Vec<u8>>,
+        api_key_secret: Option<&Bound<'_, PyAny>>,
         on_store_error: &str,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         url.parse::<RedisUrl>().map_err(|problem| {
-            invalid("the URL of Redis", problem.problem(), RedisUrl::ACCEPTED)
+            let problem = format!("has no URL of Redis: {}", problem.problem());
+            invalid("client", &problem, RedisUrl::ACCEPTED)
         })?;
+        let api_key_secret = api_key_secret.map(bytes).transpose()?;
         let source = match (policies, catalog, api_key_secret) {
             (None, None, None) => {
                 let quota =
@@ -109,9 +119,18 @@ impl SharedLimiter {
             }
             (Some(path), None, None) => Source::File(path),
             (None, Some(url), Some(api_key_secret)) => Source::Database { url, api_key_secret },
-            _ => {
-                let accepted = "policies, or both catalog and api_key_secret, or none of them";
-                return Err(invalid("the source of the policies", "is ambiguous", accepted));
+            (None, Some(_), None) => {
+                return Err(invalid("api_key_secret", "is missing beside catalog", SOURCES));
+            }
+            (None, None, Some(_)) => {
+                return Err(invalid("catalog", "is missing beside api_key_secret", SOURCES));
+            }
+            (Some(_), ..) => {
+                return Err(invalid(
+                    "policies",
+                    "is given beside catalog or api_key_secret",
+                    SOURCES,
+                ));
             }
         };
         let options = resilience(on_store_error, timeout)?;

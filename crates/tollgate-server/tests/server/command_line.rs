@@ -322,7 +322,11 @@ fn what_cannot_be_served_is_refused_with_its_place() {
             2,
             &["--snapshot-every-ms: \"9\"", "from 1000 to 86400000"],
         ),
-        (&["--store", "memory:/dev/null"], 1, &["--store: /dev/null cannot hold snapshots"]),
+        (
+            &["--store", "memory:/dev/null"],
+            1,
+            &["--store: /dev/null cannot hold snapshots: it is a file; accepted: a directory"],
+        ),
         (&["--catalog", "postgres://127.0.0.1:1/x"], 1, &["TOLLGATE_API_KEY_SECRET is not set"]),
         (&["--catalog", "file:bad.yaml"], 1, &["bad.yaml:1:"]),
         (&["--catalog", "file:none.yaml"], 1, &["none.yaml"]),

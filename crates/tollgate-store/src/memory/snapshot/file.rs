@@ -46,7 +46,12 @@ pub enum Found<C> {
 impl SnapshotFile {
     /// Opens the directory `dir`, which is created if it is missing. Fails if another process uses it.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
+        fs::create_dir_all(dir).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                io::Error::new(io::ErrorKind::NotADirectory, "it is a file; accepted: a directory")
+            }
+            _ => error,
+        })?;
         let lock = dir.join(LOCK_NAME);
         let lock = File::create(&lock).map_err(|error| about(&lock, &error))?;
         lock.try_lock().map_err(|error| match error {
