@@ -12,6 +12,7 @@ mod observer;
 pub mod proto;
 mod rate_limit;
 mod status;
+mod undecoded;
 mod v1;
 
 use std::convert::Infallible;
@@ -34,19 +35,22 @@ use tonic_reflection::server::Builder as Reflection;
 use tower_service::Service;
 
 pub use self::observer::{GrpcCall, GrpcObserver};
-use self::proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use self::proto::tollgate::v1::rate_limiter_server::RateLimiterServer;
 use self::rate_limit::EnvoyRateLimit;
+use self::undecoded::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use self::v1::TollgateV1;
 /// The body of an answer.
 pub use tonic::body::Body as GrpcBody;
+
+/// The least bound of a message of Envoy: 60 KiB of headers, its default bound, in each of 64 descriptors.
+const MIN_ENVOY_BYTES: usize = 4 << 20;
 
 /// What can be configured.
 #[derive(Clone, Copy, Debug)]
 pub struct GrpcOptions {
     /// What a descriptor gets that no policy covers.
     pub unmatched: Uncovered,
-    /// The longest message of Envoy, in bytes.
+    /// The longest message of Envoy, in bytes; at least 4 MiB are accepted, because Envoy lets a request pass after an error.
     pub max_message_bytes: usize,
     /// The longest message of a call of Tollgate's own, which may be a batch, in bytes.
     pub max_batch_bytes: usize,
@@ -121,7 +125,7 @@ impl<S: Store> Grpc<S> {
             other_service(reflection().build_v1alpha()?),
         ];
         Ok(Self {
-            envoy: envoy.max_decoding_message_size(max_message_bytes),
+            envoy: envoy.max_decoding_message_size(max_message_bytes.max(MIN_ENVOY_BYTES)),
             tollgate: tollgate.max_decoding_message_size(max_batch_bytes),
             others,
             health: reporter,

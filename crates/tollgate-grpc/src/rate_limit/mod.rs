@@ -5,6 +5,7 @@
 
 mod answer;
 mod request;
+mod text;
 
 use std::sync::Arc;
 
@@ -13,12 +14,14 @@ use tollgate_service::{GivenBack, Together, Uncovered};
 use tollgate_store::{Store, StoreError};
 use tonic::{Request, Response, Status, async_trait};
 
-use self::request::{Asked, Hits};
+use self::request::Hits;
+use self::text::Decoded;
 use crate::Shared;
 use crate::observer::GrpcCall;
-use crate::proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService;
-use crate::proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use crate::proto::envoy::service::ratelimit::v3::RateLimitResponse;
 use crate::status::store_unavailable;
+use crate::undecoded::envoy::service::ratelimit::v3::RateLimitRequest;
+use crate::undecoded::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService;
 
 /// Answers Envoy.
 pub(crate) struct EnvoyRateLimit<S>(pub(crate) Arc<Shared<S>>);
@@ -36,7 +39,8 @@ impl<S: Store> RateLimitService for EnvoyRateLimit<S> {
 
 impl<S: Store> EnvoyRateLimit<S> {
     async fn decide(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, Status> {
-        let asked = Asked::read(request)?;
+        let decoded = Decoded::new(request)?;
+        let asked = decoded.read()?;
         let unmatched = self.0.unmatched;
         let service = &self.0.service;
         if let Some(problem) = asked.refused_value() {
