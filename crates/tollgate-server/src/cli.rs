@@ -348,14 +348,17 @@ fn diff(args: &DiffArgs) -> Outcome {
     }
 }
 
+/// A report goes to standard output, also if something failed after it.
 fn verify(args: &VerifyArgs) -> Outcome {
-    match verification::run(args) {
-        Ok(report) => {
-            let output = if args.json { report.to_json() + "\n" } else { report.to_string() };
-            Outcome { output, error: String::new(), code: report.exit_code().into() }
-        }
-        Err(error) => Outcome::failed(error.exit_code(), &error),
-    }
+    let verified = verification::run(args);
+    let code = verified.exit_code().into();
+    let (output, error) = match &verified.result {
+        Ok(report) if args.json => (report.to_json() + "\n", String::new()),
+        Ok(report) => (report.to_string(), String::new()),
+        Err(error) => (String::new(), error_text(error)),
+    };
+    let failures = verified.failures.iter().map(|failure| error_text(failure));
+    Outcome { output, error: [error].into_iter().chain(failures).collect(), code }
 }
 
 fn health(args: HealthArgs) -> Outcome {

@@ -1,4 +1,4 @@
-//! Why there is no report.
+//! Why there is no report, or what failed beside it.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::{fmt, io};
 
 use crate::target::CheckError;
 
-/// Why a run ended without a report.
+/// Why a run ended without a report, or what failed after it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum VerifyError {
@@ -31,6 +31,15 @@ pub enum VerifyError {
         /// What was to be done.
         action: &'static str,
         /// The problem.
+        problem: String,
+    },
+    /// The policy of the run may still be in the catalog.
+    PolicyLeft {
+        /// The server.
+        node: String,
+        /// The policy.
+        id: String,
+        /// Why it was not deleted.
         problem: String,
     },
     /// The run was interrupted.
@@ -72,6 +81,12 @@ impl fmt::Display for VerifyError {
             Self::Admin { node, action, problem } => {
                 write!(f, "{node}: cannot {action}: {problem}")
             }
+            Self::PolicyLeft { node, id, problem } => write!(
+                f,
+                "{node}: the policy {id} of this run may be left in the catalog: {problem}; it applies only to checks of this \
+                 run; delete it with: curl -X DELETE -H \"authorization: Bearer $TOLLGATE_ADMIN_TOKEN\" \
+                 {node}/admin/policies/{id}"
+            ),
             Self::Interrupted => f.write_str("interrupted; no promise was judged"),
             Self::File { path, .. } => write!(f, "cannot write {}", path.display()),
             Self::System(_) => f.write_str("cannot begin"),

@@ -21,6 +21,6 @@ pub use args::VerifyArgs;
 pub use error::VerifyError;
 pub use experiments::{Settings, run_experiments};
 pub use report::{Finding, Outcome, Promise, Report};
-pub use run::{run, run_in};
+pub use run::{Verified, run, run_in};
 pub use target::{Answer, Ask, CheckError, Target};
 pub use timeline::Timeline;

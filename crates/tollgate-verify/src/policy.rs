@@ -1,9 +1,12 @@
 //! The policy that applies to the subjects of a run: one that the deployment has, or one that is made for the run.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::{Either, select, try_join_all};
 use http::{Method, StatusCode};
 use serde_json::json;
+use tokio::time::timeout;
 use tollgate_core::Timestamp;
 
 use crate::args::VerifyArgs;
@@ -19,33 +22,49 @@ const REACHES_NODES: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How many answers in a row must have the policy, in case several nodes are behind one address.
 const IN_A_ROW: usize = 20;
+/// The most time for cleaning up at the end of a run.
+const CLEANING_UP: Duration = Duration::from_secs(5);
+/// The part of it for clearing usage, so that time is left to delete the policy.
+const CLEARING: Duration = Duration::from_secs(2);
 
 /// A policy to test.
 pub(crate) struct TestPolicy {
     pub(crate) settings: Settings,
     pub(crate) id: String,
-    /// Whether it was made for the run, so that it is deleted at the end.
-    is_ours: bool,
+    /// The policy as JSON, if it is made for the run.
+    document: Option<String>,
+    /// Whether it was made for the run, or may have been, so that it is deleted at the end.
+    may_be_left: bool,
+}
+
+/// A call to `/admin` that failed.
+struct Refused {
+    problem: String,
+    /// Whether the server refused it, so that it certainly had no effect.
+    had_no_effect: bool,
 }
 
 impl TestPolicy {
-    /// Takes the policy of the deployment that counts per [`ATTRIBUTE`], or makes one.
-    pub(crate) async fn find_or_make(
+    /// Takes the policy of the deployment that counts per [`ATTRIBUTE`], or describes one that must be created.
+    pub(crate) async fn choose(
         target: &HttpTarget,
         args: &VerifyArgs,
         token: Option<&str>,
         run: &str,
     ) -> Result<Self, VerifyError> {
         let limits = target.limits(0, &format!("{run}-probe")).await?;
+        let with = |rule, id, document| {
+            let settings = Settings { rule, prefix: run.to_owned() };
+            Self { settings, id, document, may_be_left: false }
+        };
         if let [only] = &limits[..]
             && let Some(rule) = testable(only)
         {
-            let settings = Settings { rule, prefix: run.to_owned() };
-            return Ok(Self { settings, id: only.policy_id.clone(), is_ours: false });
+            return Ok(with(rule, only.policy_id.clone(), None));
         }
-        let Some(token) = token else {
+        if token.is_none() {
             return Err(cannot_test(target, &limits, args));
-        };
+        }
         let rule = Rule { limit: args.limit, window: Duration::from_secs(args.window_seconds) };
         let id = format!("tollgate-verify-{run}");
         let overridden: Vec<_> = limits.iter().map(|limit| &limit.policy_id).collect();
@@ -59,14 +78,23 @@ impl TestPolicy {
         if !overridden.is_empty() {
             policy["overrides"] = json!(overridden);
         }
-        admin(
-            target,
-            "create a policy",
-            (Method::POST, "/admin/policies", policy.to_string()),
-            token,
-        )
-        .await?;
-        Ok(Self { settings: Settings { rule, prefix: run.to_owned() }, id, is_ours: true })
+        Ok(with(rule, id, Some(policy.to_string())))
+    }
+
+    /// Creates the policy, unless it is one of the deployment. If this is cancelled, the policy may exist all the same.
+    pub(crate) async fn create(
+        &mut self,
+        target: &HttpTarget,
+        token: Option<&str>,
+    ) -> Result<(), VerifyError> {
+        let Some((document, token)) = self.document.clone().zip(token) else { return Ok(()) };
+        self.may_be_left = true;
+        let created = admin(target, Method::POST, "/admin/policies", document, token).await;
+        created.map_err(|Refused { problem, had_no_effect }| {
+            self.may_be_left = !had_no_effect;
+            let node = target.nodes[0].name.clone();
+            VerifyError::Admin { node, action: "create a policy", problem }
+        })
     }
 
     /// Returns when the policy applies on every node.
@@ -116,23 +144,37 @@ impl TestPolicy {
         Ok(())
     }
 
-    /// Clears the usage of the run and deletes its policy. The usage under a policy of the deployment leaves its window by
-    /// itself.
+    /// Clears the usage of the run and deletes its policy, within [`CLEANING_UP`]. Ends at once when `given_up` returns.
+    /// The usage under a policy of the deployment leaves its window by itself.
     pub(crate) async fn clean_up(
         &self,
         target: &HttpTarget,
         token: Option<&str>,
+        given_up: impl Future<Output = ()>,
     ) -> Result<(), VerifyError> {
-        let Some(token) = token.filter(|_| self.is_ours) else { return Ok(()) };
-        let mut outcome = Ok(());
-        for subject in self.settings.subjects() {
+        let Some(token) = token.filter(|_| self.may_be_left) else { return Ok(()) };
+        let deleting = timeout(CLEANING_UP, self.clear_and_delete(target, token));
+        let problem = match select(pin!(deleting), pin!(given_up)).await {
+            Either::Left((Ok(Ok(())), _)) => return Ok(()),
+            Either::Left((Ok(Err(refused)), _)) => refused.problem,
+            Either::Left((Err(_), _)) => {
+                format!("it was not deleted within {} s", CLEANING_UP.as_secs())
+            }
+            Either::Right(((), _)) => "a second signal came before it was deleted".to_owned(),
+        };
+        let node = target.nodes[0].name.clone();
+        Err(VerifyError::PolicyLeft { node, id: self.id.clone(), problem })
+    }
+
+    async fn clear_and_delete(&self, target: &HttpTarget, token: &str) -> Result<(), Refused> {
+        let resets = self.settings.subjects().map(|subject| {
             let check = json!({ "attributes": { ATTRIBUTE: subject } }).to_string();
-            let reset = (Method::POST, "/admin/usage/reset", check);
-            outcome = outcome.and(admin(target, "clear the usage of the run", reset, token).await);
-        }
+            admin(target, Method::POST, "/admin/usage/reset", check, token)
+        });
+        // Usage that is not cleared leaves its window by itself.
+        _ = timeout(CLEARING, try_join_all(resets)).await;
         let path = format!("/admin/policies/{}", self.id);
-        let delete = (Method::DELETE, &*path, String::new());
-        admin(target, "delete the policy of the run", delete, token).await.and(outcome)
+        admin(target, Method::DELETE, &path, String::new(), token).await
     }
 }
 
@@ -166,20 +208,20 @@ fn cannot_test(target: &HttpTarget, limits: &[LimitShown], args: &VerifyArgs) ->
     }
 }
 
+/// Calls `/admin` of the first server. What is to be deleted may be absent.
 async fn admin(
     target: &HttpTarget,
-    action: &'static str,
-    (method, path, body): (Method, &str, String),
+    method: Method,
+    path: &str,
+    body: String,
     token: &str,
-) -> Result<(), VerifyError> {
-    let base = &target.nodes[0];
-    let failed = |problem| VerifyError::Admin { node: base.name.clone(), action, problem };
-    let answer = target.client.call(method, base.at(path), Some(token), body).await;
-    let answer = answer.map_err(failed)?;
-    if answer.status.is_success()
-        || answer.status == StatusCode::NOT_FOUND && action.starts_with("delete")
-    {
+) -> Result<(), Refused> {
+    let is_delete = method == Method::DELETE;
+    let answer = target.client.call(method, target.nodes[0].at(path), Some(token), body).await;
+    let answer = answer.map_err(|problem| Refused { problem, had_no_effect: false })?;
+    if answer.status.is_success() || is_delete && answer.status == StatusCode::NOT_FOUND {
         return Ok(());
     }
-    Err(failed(answer.refusal()))
+    let had_no_effect = answer.status.is_client_error();
+    Err(Refused { problem: answer.refusal(), had_no_effect })
 }

@@ -12,17 +12,39 @@ use crate::error::VerifyError;
 use crate::experiments::run_experiments;
 use crate::http_target::HttpTarget;
 use crate::policy::TestPolicy;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::timeline::{MachineTime, Timeline};
 
-/// Verifies the servers of `args`. When `interrupted` returns, the run ends early, and cleans up all the same.
+/// How a run ended.
+#[derive(Debug)]
+pub struct Verified {
+    /// What was found, or why nothing was.
+    pub result: Result<Report, VerifyError>,
+    /// What failed after that: the policy of the run may be left, or the report was not written.
+    pub failures: Vec<VerifyError>,
+}
+
+impl Verified {
+    /// The exit code of the process: that of the result, unless it is a report without a broken promise and something
+    /// failed after it.
+    pub fn exit_code(&self) -> u8 {
+        match &self.result {
+            Err(error) => error.exit_code(),
+            Ok(report) if report.outcome() == Outcome::Broken => report.exit_code(),
+            Ok(report) => self.failures.first().map_or(report.exit_code(), VerifyError::exit_code),
+        }
+    }
+}
+
+/// Verifies the servers of `args`. When `interrupted` returns, the run ends early, and cleans up all the same, for a few
+/// seconds at most. When it returns a second time, the run ends at once.
 ///
 /// Needs a Tokio runtime with time and IO.
 pub async fn run(
     args: &VerifyArgs,
     token: Option<&str>,
-    interrupted: impl Future<Output = ()>,
-) -> Result<Report, VerifyError> {
+    interrupted: impl AsyncFnMut(),
+) -> Verified {
     run_in(args, token, interrupted, &MachineTime::new()).await
 }
 
@@ -30,43 +52,68 @@ pub async fn run(
 pub async fn run_in(
     args: &VerifyArgs,
     token: Option<&str>,
-    interrupted: impl Future<Output = ()>,
+    interrupted: impl AsyncFnMut(),
     time: &impl Timeline,
-) -> Result<Report, VerifyError> {
+) -> Verified {
+    let verified = verify(args, token, interrupted, time).await;
+    verified.unwrap_or_else(|error| Verified { result: Err(error), failures: Vec::new() })
+}
+
+/// The error is one from before the first call.
+async fn verify(
+    args: &VerifyArgs,
+    token: Option<&str>,
+    mut interrupted: impl AsyncFnMut(),
+    time: &impl Timeline,
+) -> Result<Verified, VerifyError> {
     let started = time.now();
     let mut target = HttpTarget::new(&args.servers)?;
     let run = run_id().map_err(VerifyError::System)?;
-    let policy = TestPolicy::find_or_make(&target, args, token, &run).await?;
-    target.policy_id = Some(policy.id.clone());
-    let result = {
+    let mut chosen = None;
+    let mut is_interrupted = false;
+    let found = {
         let verifying = pin!(async {
+            let policy = chosen.insert(TestPolicy::choose(&target, args, token, &run).await?);
+            target.policy_id = Some(policy.id.clone());
+            policy.create(&target, token).await?;
             policy.await_every_node(&target, time).await?;
-            Ok(run_experiments(&policy.settings, &target, time).await?)
+            let (findings, checks) = run_experiments(&policy.settings, &target, time).await?;
+            Ok((policy.id.clone(), policy.settings.rule, findings, checks))
         });
-        match select(verifying, pin!(interrupted)).await {
-            Either::Left((result, _)) => result,
-            Either::Right(((), _)) => Err(VerifyError::Interrupted),
+        match select(verifying, pin!(interrupted())).await {
+            Either::Left((found, _)) => found,
+            Either::Right(((), _)) => {
+                is_interrupted = true;
+                Err(VerifyError::Interrupted)
+            }
         }
     };
-    let cleaned = policy.clean_up(&target, token).await;
-    let (findings, checks) = result?;
-    cleaned?;
-    let rule = policy.settings.rule;
+    let mut failures = Vec::new();
+    if let Some(policy) = chosen {
+        let given_up = async {
+            if !is_interrupted {
+                interrupted().await;
+            }
+            interrupted().await;
+        };
+        failures.extend(policy.clean_up(&target, token, given_up).await.err());
+    }
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let report = Report {
+    let result = found.map(|(policy_id, rule, findings, checks)| Report {
         servers: target.nodes.into_iter().map(|node| node.name).collect(),
-        policy_id: policy.id,
+        policy_id,
         limit: rule.limit,
         window_ms: ms(rule.window),
         checks,
         took_ms: ms(time.now().since(started)),
         findings,
-    };
-    if let Some(path) = &args.report {
+    });
+    if let (Some(path), Ok(report)) = (&args.report, &result) {
+        let written = fs::write(path, report.to_json() + "\n");
         let failed = |source| VerifyError::File { path: path.clone(), source };
-        fs::write(path, report.to_json() + "\n").map_err(failed)?;
+        failures.extend(written.map_err(failed).err());
     }
-    Ok(report)
+    Ok(Verified { result, failures })
 }
 
 /// A name that no earlier run had.

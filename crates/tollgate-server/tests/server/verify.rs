@@ -1,13 +1,15 @@
 //! `tollgate verify` against real servers, in the time of their stores.
 
-use std::future::{pending, ready};
+use std::future::pending;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tollgate_core::{Clock as _, ManualClock, Timestamp};
-use tollgate_verify::{Outcome, Promise, Report, Timeline, VerifyArgs, VerifyError, run_in};
+use tollgate_verify::{
+    Outcome, Promise, Report, Timeline, Verified, VerifyArgs, VerifyError, run_in,
+};
 
 use crate::support::{Admin, Fixture, READ, WRITE};
 
@@ -30,14 +32,19 @@ fn args(servers: &[SocketAddr]) -> VerifyArgs {
     VerifyArgs { servers, window_seconds: 2, limit: 20, json: false, report: None }
 }
 
+/// The report, if nothing failed.
+fn whole(verified: Verified) -> Result<Report, VerifyError> {
+    verified.failures.into_iter().next().map_or(verified.result, Err)
+}
+
 pub(crate) async fn verify(
     servers: &[&Fixture],
     token: Option<&str>,
-    interrupted: impl Future<Output = ()>,
+    interrupted: impl AsyncFnMut(),
 ) -> Result<Report, VerifyError> {
     let addresses: Vec<_> = servers.iter().map(|one| one.server.address()).collect();
     let time = StoreTime(servers[0].clock.clone());
-    run_in(&args(&addresses), token, interrupted, &time).await
+    whole(run_in(&args(&addresses), token, interrupted, &time).await)
 }
 
 /// With a token, a policy is made for the run: it overrides those for everybody, and nothing of it is left.
@@ -46,7 +53,7 @@ async fn a_server_keeps_every_promise() {
     let admin = Admin::start().await;
     let everybody = json!({"id": "everybody", "scope": "GLOBAL", "limit": 10, "windowSeconds": 60});
     admin.ask("POST", "/admin/policies", &everybody).await;
-    let report = verify(&[&admin.fixture], Some(WRITE), pending()).await.unwrap();
+    let report = verify(&[&admin.fixture], Some(WRITE), pending).await.unwrap();
     assert_eq!(report.outcome(), Outcome::Kept, "{report}");
     let promises: Vec<_> = report.findings.iter().map(|finding| finding.promise).collect();
     assert_eq!(promises, [Promise::Limit, Promise::Denials, Promise::Retry, Promise::Window]);
@@ -63,7 +70,14 @@ async fn a_server_keeps_every_promise() {
 #[tokio::test]
 async fn an_interrupted_run_cleans_up() {
     let admin = Admin::start().await;
-    let error = verify(&[&admin.fixture], Some(WRITE), ready(())).await.unwrap_err();
+    let mut is_interrupted = false;
+    let interrupted = async || {
+        if std::mem::replace(&mut is_interrupted, true) {
+            return pending().await;
+        }
+        while !admin.get("/admin/policies").await.body.contains("tollgate-verify-") {}
+    };
+    let error = verify(&[&admin.fixture], Some(WRITE), interrupted).await.unwrap_err();
     assert_eq!(
         (error.exit_code(), error.to_string().contains("interrupted")),
         (130, true),
@@ -81,7 +95,7 @@ pub(crate) const POLICY: &str =
 async fn nodes_that_do_not_share_are_found() {
     let nodes =
         [Fixture::start_with_policies(POLICY).await, Fixture::start_with_policies(POLICY).await];
-    let report = verify(&[&nodes[0], &nodes[1]], None, pending()).await.unwrap();
+    let report = verify(&[&nodes[0], &nodes[1]], None, pending).await.unwrap();
     let nodes = report.findings.last().unwrap();
     assert_eq!((nodes.promise, nodes.outcome), (Promise::Nodes, Outcome::Broken), "{report}");
     assert_eq!((report.exit_code(), &*report.policy_id), (1, "mine"));
@@ -92,7 +106,7 @@ async fn nodes_that_do_not_share_are_found() {
 async fn what_cannot_be_tested_is_refused() {
     let refused = async |yaml: &str, token, parts: &[&str]| {
         let server = Fixture::start_with_policies(yaml).await;
-        let error = verify(&[&server], token, pending()).await.unwrap_err();
+        let error = verify(&[&server], token, pending).await.unwrap_err();
         let text = error.to_string();
         assert_eq!(error.exit_code(), 2, "{text}");
         for part in parts {
@@ -112,7 +126,7 @@ async fn what_cannot_be_tested_is_refused() {
 #[tokio::test]
 async fn a_token_that_may_only_read_is_refused() {
     let admin = Admin::start().await;
-    let error = verify(&[&admin.fixture], Some(READ), pending()).await.unwrap_err();
+    let error = verify(&[&admin.fixture], Some(READ), pending).await.unwrap_err();
     assert!(error.to_string().contains("cannot create a policy"), "{error}");
 }
 
@@ -130,11 +144,13 @@ async fn what_is_no_tollgate_is_refused() {
         // The listener is closed, and nobody else gets its port while the connection is open.
         stream
     });
-    let error = run_in(&args(&[address]), None, pending(), &time).await.unwrap_err().to_string();
+    let error =
+        whole(run_in(&args(&[address]), None, pending, &time).await).unwrap_err().to_string();
     assert!(error.contains("does not answer like a Tollgate server"), "{error}");
     assert!(error.contains(&address.to_string()), "{error}");
     let stream = other.await.unwrap();
-    let error = run_in(&args(&[address]), None, pending(), &time).await.unwrap_err().to_string();
+    let error =
+        whole(run_in(&args(&[address]), None, pending, &time).await).unwrap_err().to_string();
     assert!(error.contains("refused"), "{error}");
     drop(stream);
     for (address, problem) in [
@@ -146,7 +162,7 @@ async fn what_is_no_tollgate_is_refused() {
     ] {
         let mut args = args(&[]);
         args.servers.push(address.to_owned());
-        let error = run_in(&args, None, pending(), &time).await.unwrap_err();
+        let error = whole(run_in(&args, None, pending, &time).await).unwrap_err();
         let text = error.to_string();
         assert!(
             text.contains(problem) && text.contains("accepted") && !text.contains("secret"),
@@ -162,7 +178,7 @@ async fn a_server_that_is_given_twice_is_refused() {
     let time = StoreTime(ManualClock::at(Timestamp::from_ms(1)));
     let mut args = args(&[]);
     args.servers.extend(["http://h:8000".to_owned(), "http://h:8000/".to_owned()]);
-    let error = run_in(&args, None, pending(), &time).await.unwrap_err();
+    let error = whole(run_in(&args, None, pending, &time).await).unwrap_err();
     let text = error.to_string();
     assert!(
         text.contains("http://h:8000 is given twice") && text.contains("each server once"),

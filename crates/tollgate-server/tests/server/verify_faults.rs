@@ -114,7 +114,7 @@ async fn report_of(fault: Fault) -> Report {
         let server = Fixture::start_with_asked_store(POLICY, store, clock.clone()).await;
         servers.push(server);
     }
-    verify(&[&servers[0], &servers[1]], None, pending()).await.unwrap()
+    verify(&[&servers[0], &servers[1]], None, pending).await.unwrap()
 }
 
 fn broken(report: &Report) -> Vec<Promise> {

@@ -1,0 +1,110 @@
+//! Runs that end early, or whose servers stop answering: what is left in the catalog is deleted or named.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod fake_server;
+
+use std::future::pending;
+use std::time::Duration;
+
+use fake_server::{Fake, FakeServer};
+use tokio::time::Instant;
+use tollgate_verify::{Verified, VerifyArgs, VerifyError};
+
+const TOKEN: Option<&str> = Some("a-token-that-may-write");
+
+fn args(server: &FakeServer) -> VerifyArgs {
+    VerifyArgs {
+        servers: vec![server.url()],
+        window_seconds: 1,
+        limit: 2,
+        json: false,
+        report: None,
+    }
+}
+
+/// The failure names the policy, says how to delete it, and why it was not deleted.
+fn names_the_policy(verified: &Verified, server: &FakeServer, problem: &str) {
+    let failures = &verified.failures[..];
+    let [VerifyError::PolicyLeft { id, .. }] = failures else { panic!("{failures:?}") };
+    let text = failures[0].to_string();
+    let delete = format!("{}/admin/policies/{id}", server.url());
+    assert_eq!(Some(id), server.fake.created().as_ref());
+    for part in [&*delete, "curl -X DELETE", problem] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+/// A server that stops answering delays the end of an interrupted run for a few seconds only.
+#[tokio::test]
+async fn cleaning_up_has_a_short_bound() {
+    let server = FakeServer::start(Fake::stops_answering_checks()).await;
+    let mut calls = 0;
+    let mut began = None;
+    let interrupted = async || {
+        calls += 1;
+        if calls > 1 {
+            return pending().await;
+        }
+        server.fake.checked().await;
+        // From now on the time moves to the next timer whenever nothing else is left to do.
+        tokio::time::pause();
+        began = Some(Instant::now());
+    };
+    let verified = tollgate_verify::run(&args(&server), TOKEN, interrupted).await;
+    assert!(began.unwrap().elapsed() <= Duration::from_secs(6), "{:?}", began.unwrap().elapsed());
+    assert!(matches!(verified.result, Err(VerifyError::Interrupted)), "{verified:?}");
+    assert_eq!(verified.exit_code(), 130);
+    names_the_policy(&verified, &server, "not deleted within 5 s");
+}
+
+#[tokio::test]
+async fn a_second_interruption_ends_a_run_at_once() {
+    let server = FakeServer::start(Fake::stops_answering_checks()).await;
+    let mut calls = 0;
+    let interrupted = async || {
+        calls += 1;
+        match calls {
+            1 => server.fake.checked().await,
+            _ => server.fake.cleaned_up().await,
+        }
+    };
+    let verified = tollgate_verify::run(&args(&server), TOKEN, interrupted).await;
+    assert_eq!(verified.exit_code(), 130);
+    names_the_policy(&verified, &server, "a second signal");
+}
+
+/// An interruption also ends the creation of a policy, which may have had an effect.
+#[tokio::test]
+async fn a_policy_that_may_have_been_created_is_named() {
+    let server = FakeServer::start(Fake::stops_answering_creations()).await;
+    let mut calls = 0;
+    let interrupted = async || {
+        calls += 1;
+        match calls {
+            1 => server.fake.creating().await,
+            _ => server.fake.cleaned_up().await,
+        }
+    };
+    let verified = tollgate_verify::run(&args(&server), TOKEN, interrupted).await;
+    assert_eq!(verified.exit_code(), 130);
+    names_the_policy(&verified, &server, "a second signal");
+}
+
+#[tokio::test]
+async fn a_server_that_dies_leaves_a_policy_that_is_named() {
+    let server = FakeServer::start(Fake::dies_at_the_first_check()).await;
+    let verified = tollgate_verify::run(&args(&server), TOKEN, pending).await;
+    assert!(matches!(verified.result, Err(VerifyError::Check(_))), "{verified:?}");
+    assert_eq!(verified.exit_code(), 2);
+    names_the_policy(&verified, &server, "refused");
+}
+
+/// What a server refused was not created, so nothing is left.
+#[tokio::test]
+async fn a_refused_policy_is_not_left() {
+    let server = FakeServer::start(Fake::refuses_creations()).await;
+    let verified = tollgate_verify::run(&args(&server), TOKEN, pending).await;
+    assert!(matches!(verified.result, Err(VerifyError::Admin { .. })), "{verified:?}");
+    assert!(verified.failures.is_empty(), "{verified:?}");
+}
