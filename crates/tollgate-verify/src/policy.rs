@@ -129,14 +129,18 @@ impl TestPolicy {
     ) -> Result<(), VerifyError> {
         let now = time.now();
         if now >= end {
-            let applying: Vec<_> = limits.iter().map(|limit| &limit.policy_id).collect();
+            let applying: Vec<_> = limits.iter().map(|limit| limit.policy_id.as_str()).collect();
+            let applied = if applying.is_empty() {
+                "no policy applies to its checks".to_owned()
+            } else {
+                format!("{} apply", applying.join(", "))
+            };
+            let (id, seconds) = (&self.id, REACHES_NODES.as_secs());
             return Err(VerifyError::Policies {
                 node: target.nodes[node].name.clone(),
                 problem: format!(
-                    "the policy {} does not apply alone {} s after it was created: {applying:?} apply; do all nodes have the \
-                     same catalog?",
-                    self.id,
-                    REACHES_NODES.as_secs(),
+                    "does not apply the policy {id} alone {seconds} s after it was created: {applied}; all servers need the same \
+                     catalog"
                 ),
             });
         }

@@ -1,7 +1,8 @@
 //! A run against servers.
 
-use std::fs;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -66,6 +67,8 @@ async fn verify(
     mut interrupted: impl AsyncFnMut(),
     time: &impl Timeline,
 ) -> Result<Verified, VerifyError> {
+    // Opened first: a run of minutes must not end without a place for its report.
+    let report = args.report.as_deref().map(ReportFile::open).transpose()?;
     let started = time.now();
     let mut target = HttpTarget::new(&args.servers)?;
     let run = run_id().map_err(VerifyError::System)?;
@@ -108,12 +111,31 @@ async fn verify(
         took_ms: ms(time.now().since(started)),
         findings,
     });
-    if let (Some(path), Ok(report)) = (&args.report, &result) {
-        let written = fs::write(path, report.to_json() + "\n");
-        let failed = |source| VerifyError::File { path: path.clone(), source };
-        failures.extend(written.map_err(failed).err());
+    if let (Some(file), Ok(report)) = (report, &result) {
+        failures.extend(file.write(report).err());
     }
     Ok(Verified { result, failures })
+}
+
+/// The file of `--report`, which keeps what it has until a report replaces it.
+struct ReportFile<'a> {
+    path: &'a Path,
+    file: File,
+}
+
+impl<'a> ReportFile<'a> {
+    fn open(path: &'a Path) -> Result<Self, VerifyError> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let failed = |source| VerifyError::File { path: path.to_owned(), source };
+        Ok(Self { path, file: file.map_err(failed)? })
+    }
+
+    fn write(mut self, report: &Report) -> Result<(), VerifyError> {
+        // A pipe has no length.
+        _ = self.file.set_len(0);
+        let written = self.file.write_all((report.to_json() + "\n").as_bytes());
+        written.map_err(|source| VerifyError::File { path: self.path.to_owned(), source })
+    }
 }
 
 /// A name that no earlier run had.

@@ -1,5 +1,6 @@
 //! Decodes the text of a request, so that a header that is not UTF-8 is a value that is not accepted, and no error.
 
+use tollgate_core::subject::ACCEPTED_IDS;
 use tonic::Status;
 
 use super::request::Asked;
@@ -21,10 +22,11 @@ impl Decoded {
         let mut problems = Problems::default();
         let mut not_text = Vec::new();
         let mut configured = |bytes: &[u8], field: &dyn std::fmt::Display| {
-            str::from_utf8(bytes).map(str::to_owned).unwrap_or_else(|_| {
+            let text = str::from_utf8(bytes);
+            if text.is_err() {
                 problems.add(field, &"is not UTF-8", "text in UTF-8");
-                String::new()
-            })
+            }
+            text.unwrap_or_default().to_owned()
         };
         let domain = configured(&undecoded.domain, &"domain");
         let mut descriptors = Vec::with_capacity(undecoded.descriptors.len());
@@ -54,10 +56,13 @@ impl Decoded {
     pub(super) fn read(&self) -> Result<Asked<'_>, Status> {
         let mut asked = Asked::read(&self.request)?;
         for (at, place) in &self.not_text {
-            let key = &self.request.descriptors[*at].entries[*place].key;
-            asked.descriptors[*at].refused = Some(format!(
-                "descriptors[{at}].entries[{place}] ({key}) is not UTF-8; accepted: {}",
-                tollgate_core::subject::ACCEPTED_IDS
+            let entry = self.request.descriptors.get(*at).and_then(|of| of.entries.get(*place));
+            let (Some(entry), Some(asked)) = (entry, asked.descriptors.get_mut(*at)) else {
+                continue;
+            };
+            asked.refused = Some(format!(
+                "descriptors[{at}].entries[{place}] ({}) is not UTF-8; accepted: {ACCEPTED_IDS}",
+                entry.key
             ));
         }
         Ok(asked)

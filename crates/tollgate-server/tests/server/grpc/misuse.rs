@@ -14,6 +14,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tollgate_grpc::proto::envoy::service::ratelimit::v3::rate_limit_response::Code as Verdict;
 use tonic::Code;
 
 use super::client::{address, descriptor, envoy, hits, request};
@@ -25,7 +26,7 @@ const POLICIES: &str = "policies: [{id: user, scope: USER, limit: 1000000, windo
 async fn a_wrong_request_is_an_error_that_names_the_place() {
     let fixture = start(POLICIES).await;
     let mut client = envoy(&fixture).await;
-    let long = "x".repeat(70_000);
+    let long = "x".repeat(5_000_000);
     for (descriptors, code, problem) in [
         (vec![], Code::InvalidArgument, "descriptors has 0 elements; accepted: 1 to 64"),
         (
@@ -33,13 +34,29 @@ async fn a_wrong_request_is_an_error_that_names_the_place() {
             Code::InvalidArgument,
             "descriptors[0].hits_addend is 4294967297; accepted: 0 to 4294967296",
         ),
-        (vec![descriptor(&[("user", &long)])], Code::OutOfRange, "65536"),
+        (vec![descriptor(&[("user", &long)])], Code::OutOfRange, "4194304"),
     ] {
         let status = client.should_rate_limit(request(descriptors)).await.unwrap_err();
         assert_eq!(status.code(), code, "{}", status.message());
         assert!(status.message().contains(problem), "{problem}: {}", status.message());
     }
     assert!(client.should_rate_limit(request(vec![descriptor(&[("user", "a")])])).await.is_ok());
+}
+
+/// Envoy lets a request pass after an error, so what a client can put into its headers must not be one.
+#[tokio::test]
+async fn a_header_that_is_not_accepted_is_over_the_limit() {
+    let fixture = start(POLICIES).await;
+    let long = "x".repeat(60_000);
+    let asked = request(vec![descriptor(&[("user", &long)]); 60]);
+    let answer = envoy(&fixture).await.should_rate_limit(asked).await.unwrap().into_inner();
+    assert_eq!(answer.overall_code(), Verdict::OverLimit);
+    let mut sender = connect(address(&fixture)).await;
+    let message = b"\0\0\0\0\x0e\x12\x0c\x0a\x0a\x0a\x04user\x12\x02\xff\xfe";
+    let answer = sender.send_request(call(PATH, message)).await.unwrap();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    // After the five bytes before a message: `overall_code` is OVER_LIMIT.
+    assert_eq!(body.get(5..7), Some(&[8, 2][..]), "{body:?}");
 }
 
 #[tokio::test]
