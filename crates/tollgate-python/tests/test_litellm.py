@@ -392,6 +392,15 @@ def test_other_limiters_are_refused(redis_server: Redis) -> None:
         make(RedisRateLimiter(redis_server.url))
 
 
+def test_a_hook_checks_its_arguments_when_it_is_made(limiter: PolicyLimiter) -> None:
+    wrong: Any
+    for wrong in ({"key": 5}, {"cost": None}, {"ttl": "x"}):
+        with pytest.raises(TypeError, match=r"(key|cost|ttl) is of the type .*; accepted"):
+            make(limiter, **wrong)
+    with pytest.raises(ValueError, match=r"ttl is 0 s; accepted: a number of seconds from 0.1"):
+        make(limiter, ttl=0)
+
+
 def test_leases_in_redis_are_settled_too(redis_server: Redis, user: str) -> None:
     async def work() -> None:
         shared = AsyncRedisRateLimiter(redis_server.url, 1, 3600, timeout=30)

@@ -43,11 +43,9 @@ class Question(Generic[R]):
         cost: Callable[[R], int | dict[str, int]] | None = None,
     ) -> None:
         """Take the functions of the application."""
-        for name, function in (("key", key), ("cost", cost)):
-            if not callable(function) and (name, function) != ("cost", None):
-                kind = type(function).__name__
-                message = f"{name} is of the type {kind}; accepted: a function"
-                raise TypeError(message)
+        refuse_no_function("key", key)
+        if cost is not None:
+            refuse_no_function("cost", cost)
         self._key = key
         self._cost = cost
 
@@ -59,6 +57,14 @@ class Question(Generic[R]):
         if self._cost is not None:
             arguments["cost"] = self._cost(request)
         return arguments
+
+
+def refuse_no_function(name: str, function: object) -> None:
+    """Raise if what is given as `name` cannot be called."""
+    if not callable(function):
+        kind = type(function).__name__
+        message = f"{name} is of the type {kind}; accepted: a function"
+        raise TypeError(message)
 
 
 def arguments_of(key: object) -> dict[str, Any] | None:

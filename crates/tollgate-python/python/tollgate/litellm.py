@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from ._aio import AsyncPolicyLimiter
 from ._errors import RateLimitExceeded
 from ._extras import needs
-from ._http import problem, refuse_blocking
-from ._tollgate import PolicyLimiter
+from ._http import problem, refuse_blocking, refuse_no_function
+from ._tollgate import PolicyLimiter, ttl_ms
 
 with needs("litellm"):
     from fastapi import HTTPException
@@ -117,6 +117,10 @@ class RateLimitHook(CustomLogger):  # type: ignore[misc] # LiteLLM need not be i
             kind = type(limiter).__name__
             message = f"{kind} has no leases; accepted: a PolicyLimiter or an AsyncRedisRateLimiter"
             raise TypeError(message)
+        refuse_no_function("key", key)
+        refuse_no_function("cost", cost)
+        # Raises if it is not accepted: a call of the proxy would tell its client.
+        ttl_ms(ttl)
         self._limiter = limiter
         self._key = key
         self._cost = cost
