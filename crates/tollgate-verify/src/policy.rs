@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::{Either, select, try_join_all};
+use futures_util::future::{Either, join_all, select};
 use http::{Method, StatusCode};
 use serde_json::json;
 use tokio::time::timeout;
@@ -176,7 +176,7 @@ impl TestPolicy {
             admin(target, Method::POST, "/admin/usage/reset", check, token)
         });
         // Usage that is not cleared leaves its window by itself.
-        _ = timeout(CLEARING, try_join_all(resets)).await;
+        _ = timeout(CLEARING, join_all(resets)).await;
         let path = format!("/admin/policies/{}", self.id);
         admin(target, Method::DELETE, &path, String::new(), token).await
     }
