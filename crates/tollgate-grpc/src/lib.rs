@@ -63,6 +63,14 @@ pub struct Grpc<S: Store> {
     /// The services that few requests are for, by name.
     others: Vec<(&'static str, OtherService)>,
     health: HealthReporter,
+    longest: Longest,
+}
+
+/// The longest messages, in bytes.
+#[derive(Clone, Copy)]
+struct Longest {
+    envoy: usize,
+    tollgate: usize,
 }
 
 /// What every call needs.
@@ -124,11 +132,14 @@ impl<S: Store> Grpc<S> {
             other_service(reflection().build_v1()?),
             other_service(reflection().build_v1alpha()?),
         ];
+        let longest =
+            Longest { envoy: max_message_bytes.max(MIN_ENVOY_BYTES), tollgate: max_batch_bytes };
         Ok(Self {
-            envoy: envoy.max_decoding_message_size(max_message_bytes.max(MIN_ENVOY_BYTES)),
-            tollgate: tollgate.max_decoding_message_size(max_batch_bytes),
+            envoy: envoy.max_decoding_message_size(longest.envoy),
+            tollgate: tollgate.max_decoding_message_size(longest.tollgate),
             others,
             health: reporter,
+            longest,
         })
     }
 
@@ -149,10 +160,12 @@ impl<S: Store> Grpc<S> {
         let service = path.strip_prefix('/').and_then(|path| path.split('/').next());
         let service = service.unwrap_or_default();
         if service == RateLimitServiceServer::<EnvoyRateLimit<S>>::NAME {
-            return infallible(self.envoy.clone().call(request).await);
+            let answer = infallible(self.envoy.clone().call(request).await);
+            return status::explained(answer, self.longest.envoy, "--max-body-bytes");
         }
         if service == RateLimiterServer::<TollgateV1<S>>::NAME {
-            return infallible(self.tollgate.clone().call(request).await);
+            let answer = infallible(self.tollgate.clone().call(request).await);
+            return status::explained(answer, self.longest.tollgate, "--max-batch-body-bytes");
         }
         match self.others.iter().find(|(name, _)| *name == service) {
             Some((_, answer)) => answer(request.map(Body::new)).await,

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use tonic::Status;
+use http::Response;
+use tonic::body::Body;
+use tonic::{Code, Status};
 
 /// The problems of a request, one for each field.
 #[derive(Debug, Default)]
@@ -53,4 +55,24 @@ pub(crate) fn no_leases() -> Status {
 /// No service is called so.
 pub(crate) fn no_service(names: &[&str]) -> Status {
     Status::unimplemented(format!("no service is called so; accepted: {}", names.join(", ")))
+}
+
+/// `answer`; if tonic refused the request itself, with a message that says what is accepted. `setting` sets the bound `longest`, in
+/// bytes.
+pub(crate) fn explained(answer: Response<Body>, longest: usize, setting: &str) -> Response<Body> {
+    // Only an answer without a message has its status in the head.
+    let Some(code) = answer.headers().get("grpc-status") else { return answer };
+    match Code::from_bytes(code.as_bytes()) {
+        Code::OutOfRange => Status::out_of_range(format!(
+            "the message is too long; accepted: at most {longest} bytes ({setting} sets the bound)"
+        ))
+        .into_http(),
+        Code::Unimplemented if !answer.headers().contains_key("grpc-message") => {
+            Status::unimplemented(
+                "the service has no such call; accepted: the calls that `grpc.reflection` lists",
+            )
+            .into_http()
+        }
+        _ => answer,
+    }
 }

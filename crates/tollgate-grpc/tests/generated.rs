@@ -60,7 +60,6 @@ fn generate_undecoded(descriptors: &FileDescriptorSet, folder: &Path) {
         .build_client(false)
         .build_transport(false)
         .emit_rerun_if_changed(false)
-        .bytes(".envoy")
         .include_file("mod.rs")
         .out_dir(folder);
     SAME.iter()

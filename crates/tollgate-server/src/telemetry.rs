@@ -23,6 +23,8 @@ pub(crate) fn start(format: LogFormat, level: Level) {
     let targets = Targets::new()
         // The prefix of the names of all crates of the project.
         .with_target("tollgate", own)
+        // It warns of each connection that a client breaks, so a client could fill the log.
+        .with_target("h2", own.min(LevelFilter::ERROR))
         .with_default(own.min(LevelFilter::WARN));
     let lines = fmt::layer().with_writer(io::stderr);
     let _already_started = match format {

@@ -5,7 +5,6 @@
 
 mod answer;
 mod request;
-mod text;
 
 use std::sync::Arc;
 
@@ -14,8 +13,7 @@ use tollgate_service::{GivenBack, Together, Uncovered};
 use tollgate_store::{Store, StoreError};
 use tonic::{Request, Response, Status, async_trait};
 
-use self::request::Hits;
-use self::text::Decoded;
+use self::request::{Asked, Hits};
 use crate::Shared;
 use crate::observer::GrpcCall;
 use crate::proto::envoy::service::ratelimit::v3::RateLimitResponse;
@@ -39,8 +37,7 @@ impl<S: Store> RateLimitService for EnvoyRateLimit<S> {
 
 impl<S: Store> EnvoyRateLimit<S> {
     async fn decide(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, Status> {
-        let decoded = Decoded::new(request)?;
-        let asked = decoded.read()?;
+        let asked = Asked::read(request)?;
         let unmatched = self.0.unmatched;
         let service = &self.0.service;
         if let Some(problem) = asked.refused_value() {

@@ -1,4 +1,7 @@
 //! Reads descriptors: each is a check.
+//!
+//! The texts of a request are bytes until they are read here, so that a header that is not UTF-8 is a value that is not accepted,
+//! and no error. Nothing is copied.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -7,10 +10,10 @@ use tollgate_core::subject::{ACCEPTED_IDS, check_id};
 use tollgate_core::{Amount, Attribute, Check, Cost, Subject, Unit};
 use tonic::Status;
 
-use crate::proto::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
-use crate::proto::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
-use crate::proto::envoy::service::ratelimit::v3::RateLimitRequest;
 use crate::status::Problems;
+use crate::undecoded::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
+use crate::undecoded::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
+use crate::undecoded::envoy::service::ratelimit::v3::RateLimitRequest;
 
 /// The most descriptors of one request.
 pub(super) const MAX_DESCRIPTORS: usize = 64;
@@ -29,6 +32,8 @@ const UNIT: &str = "unit";
 const ACCEPTED_DESCRIPTORS: &str = "1 to 64 descriptors";
 const ACCEPTED_ENTRIES: &str = "1 to 32 entries";
 const ACCEPTED_HITS: &str = "0 to 4294967296";
+const ACCEPTED_TEXT: &str = "text in UTF-8";
+const NOT_TEXT: &str = "is not UTF-8";
 const ACCEPTED_IP: &str = "an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::1";
 
 // The texts above contain these numbers.
@@ -55,7 +60,7 @@ pub(super) struct Descriptor<'a> {
     attributes: Vec<(&'a str, Cow<'a, str>)>,
     cost: Cost,
     request_id: Option<&'a str>,
-    /// What is wrong with a value that clients may choose.
+    /// What is wrong with a value.
     pub(super) refused: Option<String>,
 }
 
@@ -67,8 +72,8 @@ pub(super) fn no_hits() -> Cost {
 impl<'a> Asked<'a> {
     /// Reads `request`.
     ///
-    /// What only the configuration of Envoy can have caused is an error, which names the place. What a client may have caused by
-    /// a value that it chose is not: Envoy lets requests pass after an error, unless it is configured otherwise.
+    /// What only the configuration of Envoy can have caused, such as a key, is an error, which names the place. What is wrong with a
+    /// value is none, because clients may choose it: Envoy lets requests pass after an error, unless it is configured otherwise.
     pub(super) fn read(request: &'a RateLimitRequest) -> Result<Self, Status> {
         let mut problems = Problems::default();
         let count = request.descriptors.len();
@@ -77,14 +82,12 @@ impl<'a> Asked<'a> {
             problems.add(&"descriptors", &problem, ACCEPTED_DESCRIPTORS);
             return Err(problems.into_status());
         }
-        if !request.domain.is_empty()
-            && let Err(problem) = check_id(&request.domain)
-        {
-            problems.add(&"domain", &problem, ACCEPTED_IDS);
-        }
+        let domain = domain(request, &mut problems);
+        let of_request = request.hits_addend;
         let mut descriptors = Vec::with_capacity(count);
         for (place, descriptor) in request.descriptors.iter().enumerate() {
-            descriptors.push(Reader { request, place, problems: &mut problems }.read(descriptor));
+            let reader = Reader { domain, of_request, place, problems: &mut problems };
+            descriptors.push(reader.read(descriptor));
         }
         let negative = request.descriptors.iter().filter(|one| one.is_negative_hits).count();
         if count > 1 && descriptors.iter().any(|one| one.request_id.is_some()) {
@@ -135,9 +138,25 @@ impl Descriptor<'_> {
     }
 }
 
+/// The domain; empty if there is none.
+fn domain<'a>(request: &'a RateLimitRequest, problems: &mut Problems) -> &'a str {
+    let Ok(domain) = str::from_utf8(&request.domain) else {
+        problems.add(&"domain", &NOT_TEXT, ACCEPTED_TEXT);
+        return "";
+    };
+    if !domain.is_empty()
+        && let Err(problem) = check_id(domain)
+    {
+        problems.add(&"domain", &problem, ACCEPTED_IDS);
+    }
+    domain
+}
+
 /// Reads one descriptor.
 struct Reader<'p, 'a> {
-    request: &'a RateLimitRequest,
+    domain: &'a str,
+    /// The hits of the request; 0 if it does not say.
+    of_request: u32,
     place: usize,
     problems: &'p mut Problems,
 }
@@ -153,7 +172,7 @@ impl<'a> Reader<'_, 'a> {
             self.problem("limit", &"is given", accepted);
         }
         let mut read = Descriptor {
-            domain: &self.request.domain,
+            domain: self.domain,
             attributes: Vec::with_capacity(count),
             cost: Cost::one_request(),
             request_id: None,
@@ -161,16 +180,26 @@ impl<'a> Reader<'_, 'a> {
         };
         let mut unit = None;
         for (place, entry) in descriptor.entries.iter().take(MAX_ENTRIES).enumerate() {
-            match entry.key.as_str() {
-                UNIT => unit = self.unit(place, entry, unit.is_some()),
-                REQUEST_ID if read.request_id.is_some() => self.twice(place, entry),
-                REQUEST_ID => {
-                    if let Some(problem) = self.value_problem(place, entry) {
-                        read.refused.get_or_insert(problem);
-                    }
-                    read.request_id = Some(&entry.value);
-                }
-                _ => self.attribute(place, entry, &mut read),
+            let Ok(key) = str::from_utf8(&entry.key) else {
+                self.problem(&format!("entries[{place}].key"), &NOT_TEXT, ACCEPTED_TEXT);
+                continue;
+            };
+            let is_known = match key {
+                UNIT => unit.is_some(),
+                REQUEST_ID => read.request_id.is_some(),
+                _ => false,
+            };
+            if is_known {
+                self.twice(place, key);
+                continue;
+            }
+            let value = match key {
+                UNIT => self.unit(place, entry).map(|known| unit = Some(known)),
+                REQUEST_ID => self.id(place, key, entry).map(|id| read.request_id = Some(id)),
+                _ => self.attribute(place, key, entry, &mut read),
+            };
+            if let Err(refused) = value {
+                read.refused.get_or_insert(refused);
             }
         }
         read.cost = self.cost(descriptor, unit.unwrap_or(Unit::Requests));
@@ -182,56 +211,59 @@ impl<'a> Reader<'_, 'a> {
         self.problems.add(&field, problem, accepted);
     }
 
-    fn twice(&mut self, place: usize, entry: &Entry) {
-        let problem = format!("({}) is given twice", entry.key);
+    #[cold]
+    fn twice(&mut self, place: usize, key: &str) {
         let accepted = "each key once in a descriptor; `descriptor_key` of an action sets the key";
-        self.problem(&format!("entries[{place}]"), &problem, accepted);
+        self.problem(&format!("entries[{place}]"), &format!("({key}) is given twice"), accepted);
     }
 
-    /// What is wrong with the value of an entry that must be an id.
-    fn value_problem(&self, place: usize, entry: &Entry) -> Option<String> {
-        let problem = check_id(&entry.value).err()?;
-        Some(self.refusal(place, entry, &problem, ACCEPTED_IDS))
+    /// The value of an entry that must be an id, or why it is refused.
+    fn id(&self, place: usize, key: &str, entry: &'a Entry) -> Result<&'a str, String> {
+        let value = str::from_utf8(&entry.value);
+        let value = value.map_err(|_| self.refusal(place, key, &NOT_TEXT, ACCEPTED_IDS))?;
+        check_id(value).map_err(|problem| self.refusal(place, key, &problem, ACCEPTED_IDS))?;
+        Ok(value)
     }
 
+    #[cold]
     fn refusal(
         &self,
         place: usize,
-        entry: &Entry,
+        key: &str,
         problem: &dyn std::fmt::Display,
         accepted: &str,
     ) -> String {
-        let (descriptor, key) = (self.place, &entry.key);
+        let descriptor = self.place;
         format!(
             "descriptors[{descriptor}].entries[{place}] ({key}) {problem}; accepted: {accepted}"
         )
     }
 
-    fn attribute(&mut self, place: usize, entry: &'a Entry, read: &mut Descriptor<'a>) {
-        let Some(name) = self.name(place, entry) else { return };
-        let is_known = |(known, _): &(&str, Cow<'_, str>)| *known == name;
-        if read.attributes.iter().any(is_known) {
-            return self.twice(place, entry);
+    /// Reads an attribute, or says why its value is refused.
+    fn attribute(
+        &mut self,
+        place: usize,
+        key: &'a str,
+        entry: &'a Entry,
+        read: &mut Descriptor<'a>,
+    ) -> Result<(), String> {
+        let Some(name) = self.name(place, key) else { return Ok(()) };
+        if read.attributes.iter().any(|(known, _)| *known == name) {
+            self.twice(place, key);
+            return Ok(());
         }
-        if let Some(problem) = self.value_problem(place, entry) {
-            read.refused.get_or_insert(problem);
-            return;
+        let mut value = Cow::Borrowed(self.id(place, key, entry)?);
+        if name == "ip" {
+            let address = value.parse::<IpAddr>();
+            let refused = |_| self.refusal(place, key, &"is not an IP address", ACCEPTED_IP);
+            value = Cow::Owned(address.map_err(refused)?.to_canonical().to_string());
         }
-        let value = match entry.value.parse::<IpAddr>() {
-            _ if name != "ip" => Cow::Borrowed(entry.value.as_str()),
-            Ok(address) => Cow::Owned(address.to_canonical().to_string()),
-            Err(_) => {
-                let problem = self.refusal(place, entry, &"is not an IP address", ACCEPTED_IP);
-                read.refused.get_or_insert(problem);
-                return;
-            }
-        };
         read.attributes.push((name, value));
+        Ok(())
     }
 
-    /// The name of the attribute that the key of `entry` stands for.
-    fn name(&mut self, place: usize, entry: &'a Entry) -> Option<&'a str> {
-        let key = entry.key.as_str();
+    /// The name of the attribute that `key` stands for.
+    fn name(&mut self, place: usize, key: &'a str) -> Option<&'a str> {
         let member = || format!("entries[{place}]");
         let name = match key {
             "api_key" => "apiKey",
@@ -256,23 +288,19 @@ impl<'a> Reader<'_, 'a> {
         Some(name)
     }
 
-    fn unit(&mut self, place: usize, entry: &Entry, is_known: bool) -> Option<Unit> {
-        if is_known {
-            self.twice(place, entry);
-            return None;
-        }
-        let unit = Unit::parse(&entry.value).filter(Unit::has_cost);
-        if unit.is_none() {
-            let problem = format!("(unit) is {:?}, which is not a unit with a cost", entry.value);
-            self.problem(&format!("entries[{place}]"), &problem, Unit::ACCEPTED_IN_COSTS);
-        }
-        unit
+    /// The unit that an entry names, or why its value is refused.
+    fn unit(&self, place: usize, entry: &Entry) -> Result<Unit, String> {
+        let refused = |problem: &dyn std::fmt::Display| {
+            self.refusal(place, UNIT, problem, Unit::ACCEPTED_IN_COSTS)
+        };
+        let value = str::from_utf8(&entry.value).map_err(|_| refused(&NOT_TEXT))?;
+        let unit = Unit::parse(value).filter(Unit::has_cost);
+        unit.ok_or_else(|| refused(&format_args!("is {value:?}, which is not a unit with a cost")))
     }
 
     fn cost(&mut self, descriptor: &RateLimitDescriptor, unit: Unit) -> Cost {
         // Without a presence of its own, 0 on the request is the same as nothing.
-        let of_request = if self.request.hits_addend == 0 { 1 } else { self.request.hits_addend };
-        let hits = descriptor.hits_addend.unwrap_or(of_request.into());
+        let hits = descriptor.hits_addend.unwrap_or(self.of_request.max(1).into());
         if hits > MAX_HITS {
             self.problem("hits_addend", &format!("is {hits}"), ACCEPTED_HITS);
         }

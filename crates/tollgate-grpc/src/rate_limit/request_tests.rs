@@ -7,7 +7,7 @@ fn descriptor(entries: &[(&str, &str)]) -> RateLimitDescriptor {
 }
 
 fn request(descriptors: Vec<RateLimitDescriptor>) -> RateLimitRequest {
-    RateLimitRequest { domain: "edge".to_owned(), descriptors, hits_addend: 0 }
+    RateLimitRequest { domain: "edge".into(), descriptors, hits_addend: 0 }
 }
 
 fn attributes<'a>(check: &Check<'a>) -> Vec<(&'a str, &'a str)> {
@@ -102,8 +102,8 @@ fn a_wrong_configuration_is_an_error_that_names_the_place() {
         ),
         (vec![descriptor(&[("ip", "::1"), ("remote_address", "::1")])], "is given twice"),
         (
-            vec![descriptor(&[("user", "a"), ("unit", "concurrency")])],
-            "descriptors[0].entries[1] (unit) is \"concurrency\", which is not a unit with a cost",
+            vec![descriptor(&[("unit", "tokens"), ("unit", "tokens")])],
+            "descriptors[0].entries[1] (unit) is given twice",
         ),
         (
             vec![negative(user())],
@@ -119,7 +119,7 @@ fn a_wrong_configuration_is_an_error_that_names_the_place() {
         assert!(status.message().contains(problem), "{problem}: {}", status.message());
         assert!(status.message().contains("; accepted: "), "{}", status.message());
     }
-    let domain = RateLimitRequest { domain: "a\nb".to_owned(), ..request(vec![user()]) };
+    let domain = RateLimitRequest { domain: "a\nb".into(), ..request(vec![user()]) };
     let status = Asked::read(&domain).unwrap_err();
     assert!(status.message().starts_with("domain has the control character"));
 }
@@ -137,10 +137,37 @@ fn a_value_that_a_client_may_choose_is_refused_without_an_error() {
         ("user", "", "(user) is empty"),
         ("path", "a\u{7}", "(path) has the control character U+0007"),
         ("remote_address", "192.0.2.300", "(remote_address) is not an IP address"),
+        (
+            "unit",
+            "concurrency",
+            "descriptors[1].entries[0] (unit) is \"concurrency\", which is not a unit with a cost; accepted: ",
+        ),
     ] {
         let request = request(vec![descriptor(&[("model", "m")]), descriptor(&[(key, value)])]);
         let asked = Asked::read(&request).unwrap();
         assert!(asked.refused_value().unwrap().contains(problem), "{:?}", asked.refused_value());
         assert_eq!(asked.accepted().len(), 1);
     }
+}
+
+#[test]
+fn text_that_is_not_utf8_is_refused_in_values_and_an_error_elsewhere() {
+    for key in ["model", "unit", "request_id", "remote_address"] {
+        let mut descriptor = descriptor(&[(key, "")]);
+        descriptor.entries[0].value = b"\xff\xfe".into();
+        let request = request(vec![descriptor]);
+        let asked = Asked::read(&request).unwrap();
+        let problem = asked.refused_value().unwrap();
+        let expected = format!("descriptors[0].entries[0] ({key}) is not UTF-8; accepted: ");
+        assert!(problem.starts_with(&expected), "{problem}");
+        assert!(asked.accepted().is_empty());
+    }
+    let mut descriptor = descriptor(&[("model", "m"), ("user", "alice")]);
+    descriptor.entries[1].key = b"us\xff".into();
+    let domain = b"\xff".into();
+    let request = RateLimitRequest { domain, ..request(vec![descriptor]) };
+    let status = Asked::read(&request).unwrap_err();
+    let expected = "domain is not UTF-8; accepted: text in UTF-8\n\
+                    descriptors[0].entries[1].key is not UTF-8; accepted: text in UTF-8";
+    assert_eq!(status.message(), expected);
 }

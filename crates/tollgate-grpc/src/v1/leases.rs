@@ -19,7 +19,12 @@ use crate::status::{Problems, no_leases};
 const ACCEPTED_SEQ: &str = "1 to 9007199254740991";
 const ACCEPTED_INPUT: &str = "0 to 9007199254740991";
 const ACCEPTED_BATCH: &str = "at most 1000 elements";
+const ACCEPTED_LEASE: &str = "the id that `Reserve` gave";
+/// 0 is accepted too: without a presence of its own, it is the same as nothing.
+const ACCEPTED_TTL: &str = "0 for the default, or an integer from 100 to 3600000 (milliseconds)";
+const ACCEPTED_NEW_TTL: &str = "0 to keep it, or an integer from 100 to 3600000 (milliseconds)";
 
+const _: () = assert!(Ttl::MIN.as_ms() == 100 && Ttl::MAX.as_ms() == 3_600_000);
 const _: () = assert!(MAX_BATCH_SETTLEMENTS == 1_000);
 
 /// A settlement that is made, or will be.
@@ -39,7 +44,7 @@ impl<S: Store> TollgateV1<S> {
         };
         let mut problems = Problems::default();
         let read = CheckRead::read(check, "check.", &mut problems);
-        let ttl = ttl(request.ttl_ms, &mut problems).unwrap_or_default();
+        let ttl = ttl(request.ttl_ms, ACCEPTED_TTL, &mut problems).unwrap_or_default();
         if Amount::new(request.input_bytes).is_none() {
             problems.add(&"input_bytes", &"is too large", ACCEPTED_INPUT);
         }
@@ -54,8 +59,9 @@ impl<S: Store> TollgateV1<S> {
 
     pub(super) async fn extend_lease(&self, request: &ExtendRequest) -> Result<Lease, Status> {
         let mut problems = Problems::default();
+        named(&request.lease_id, &mut problems);
         let seq = seq(request.seq, "seq", &mut problems);
-        let ttl = ttl(request.ttl_ms, &mut problems);
+        let ttl = ttl(request.ttl_ms, ACCEPTED_NEW_TTL, &mut problems);
         let observed = totals(&request.observed, "observed", &mut problems);
         let wanted = totals(&request.wanted, "wanted", &mut problems);
         let update = problems.or(LeaseUpdate::Extend { seq, ttl, observed, wanted })?;
@@ -63,7 +69,10 @@ impl<S: Store> TollgateV1<S> {
     }
 
     pub(super) async fn release_lease(&self, request: &ReleaseRequest) -> Result<Lease, Status> {
-        self.update(&request.lease_id, &LeaseUpdate::Release).await
+        let mut problems = Problems::default();
+        named(&request.lease_id, &mut problems);
+        let update = problems.or(LeaseUpdate::Release)?;
+        self.update(&request.lease_id, &update).await
     }
 
     pub(super) async fn settle_lease(
@@ -71,6 +80,7 @@ impl<S: Store> TollgateV1<S> {
         request: &SettleRequest,
     ) -> Result<SettleResponse, Status> {
         let mut problems = Problems::default();
+        named(&request.lease_id, &mut problems);
         let settlement = settlement(request, "", &mut problems);
         let settlement = problems.or(settlement)?;
         self.needs_leases()?;
@@ -198,6 +208,13 @@ fn unknown_lease() -> Status {
     )
 }
 
+/// Adds a problem if no lease is named.
+fn named(id: &str, problems: &mut Problems) {
+    if id.is_empty() {
+        problems.add(&"lease_id", &"is missing", ACCEPTED_LEASE);
+    }
+}
+
 /// The settlement; `None` if the id cannot be that of a lease.
 fn settlement(request: &SettleRequest, at: &str, problems: &mut Problems) -> Option<Settlement> {
     let quality = match QualityMessage::try_from(request.quality) {
@@ -239,13 +256,13 @@ fn seq(value: u64, field: &str, problems: &mut Problems) -> Amount {
 }
 
 /// A time to live; 0 says nothing.
-fn ttl(ms: u64, problems: &mut Problems) -> Option<Ttl> {
+fn ttl(ms: u64, accepted: &str, problems: &mut Problems) -> Option<Ttl> {
     if ms == 0 {
         return None;
     }
     let ttl = Ttl::from_ms(ms);
     if ttl.is_none() {
-        problems.add(&"ttl_ms", &format!("is {ms}"), Ttl::ACCEPTED);
+        problems.add(&"ttl_ms", &format!("is {ms}"), accepted);
     }
     ttl
 }

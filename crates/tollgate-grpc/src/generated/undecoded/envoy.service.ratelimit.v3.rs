@@ -3,8 +3,8 @@
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RateLimitRequest {
     /// The attribute `domain` of every descriptor.
-    #[prost(bytes = "bytes", tag = "1")]
-    pub domain: ::prost::bytes::Bytes,
+    #[prost(bytes = "vec", tag = "1")]
+    pub domain: ::prost::alloc::vec::Vec<u8>,
     /// At least one. Each is a subject of its own; the limits of all are decided together.
     #[prost(message, repeated, tag = "2")]
     pub descriptors: ::prost::alloc::vec::Vec<

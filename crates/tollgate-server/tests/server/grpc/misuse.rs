@@ -34,7 +34,11 @@ async fn a_wrong_request_is_an_error_that_names_the_place() {
             Code::InvalidArgument,
             "descriptors[0].hits_addend is 4294967297; accepted: 0 to 4294967296",
         ),
-        (vec![descriptor(&[("user", &long)])], Code::OutOfRange, "4194304"),
+        (
+            vec![descriptor(&[("user", &long)])],
+            Code::OutOfRange,
+            "accepted: at most 4194304 bytes (--max-body-bytes",
+        ),
     ] {
         let status = client.should_rate_limit(request(descriptors)).await.unwrap_err();
         assert_eq!(status.code(), code, "{}", status.message());
@@ -52,11 +56,16 @@ async fn a_header_that_is_not_accepted_is_over_the_limit() {
     let answer = envoy(&fixture).await.should_rate_limit(asked).await.unwrap().into_inner();
     assert_eq!(answer.overall_code(), Verdict::OverLimit);
     let mut sender = connect(address(&fixture)).await;
-    let message = b"\0\0\0\0\x0e\x12\x0c\x0a\x0a\x0a\x04user\x12\x02\xff\xfe";
-    let answer = sender.send_request(call(PATH, message)).await.unwrap();
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
-    // After the five bytes before a message: `overall_code` is OVER_LIMIT.
-    assert_eq!(body.get(5..7), Some(&[8, 2][..]), "{body:?}");
+    for message in [
+        &b"\0\0\0\0\x0e\x12\x0c\x0a\x0a\x0a\x04user\x12\x02\xff\xfe"[..],
+        b"\0\0\0\0\x0e\x12\x0c\x0a\x0a\x0a\x04unit\x12\x02\xff\xfe",
+    ] {
+        sender.ready().await.unwrap();
+        let answer = sender.send_request(call(PATH, message)).await.unwrap();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        // After the five bytes before a message: `overall_code` is OVER_LIMIT.
+        assert_eq!(body.get(5..7), Some(&[8, 2][..]), "{body:?}");
+    }
 }
 
 #[tokio::test]
@@ -93,20 +102,28 @@ const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit
 async fn an_unknown_service_and_a_broken_message_have_a_status() {
     let fixture = start(POLICIES).await;
     let mut sender = connect(address(&fixture)).await;
-    for (path, message, code) in [
-        ("/other.Service/Call", &b"\0\0\0\0\0"[..], "12"),
-        ("/tollgate.v1.RateLimiter/Other", b"\0\0\0\0\0", "12"),
-        (PATH, b"\0\0\0\0\x02\xff\xff", "13"),
-        (PATH, b"\0\0\0", "13"),
+    for (path, message, code, text) in [
+        ("/other.Service/Call", &b"\0\0\0\0\0"[..], "12", "no service is called so"),
+        ("/tollgate.v1.RateLimiter/Other", b"\0\0\0\0\0", "12", "no such call; accepted: "),
+        (PATH, b"\0\0\0\0\x02\xff\xff", "13", ""),
+        (PATH, b"\0\0\0", "13", ""),
     ] {
         sender.ready().await.unwrap();
         let answer = sender.send_request(call(path, message)).await.unwrap();
         let in_head = answer.headers().get("grpc-status").cloned();
+        let message_in_head = answer.headers().get("grpc-message").cloned();
         let body = answer.into_body().collect().await.unwrap();
         let in_trailers = body.trailers().and_then(|trailers| trailers.get("grpc-status")).cloned();
         let status = in_head.or(in_trailers).unwrap();
         assert_eq!(status, code, "{path} {message:?}");
+        let said = message_in_head.map_or_else(String::new, |text| decoded(text.to_str().unwrap()));
+        assert!(said.contains(text), "{path}: {said}");
     }
+}
+
+/// The text of `grpc-message`, without its escapes.
+fn decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned()
 }
 
 fn resident_bytes() -> usize {

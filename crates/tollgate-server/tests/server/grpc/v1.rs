@@ -142,4 +142,14 @@ async fn what_is_wrong_is_named() {
     let extend = ExtendRequest { lease_id: "x".to_owned(), ..ExtendRequest::default() };
     let status = client.extend(extend).await.unwrap_err();
     assert!(status.message().starts_with("seq is 0; accepted: 1 to"), "{}", status.message());
+    let release = client.release(ReleaseRequest::default()).await.unwrap_err();
+    let settle = SettleRequest { seq: 1, ..SettleRequest::default() };
+    let settle = client.settle(settle).await.unwrap_err();
+    let extend = ExtendRequest { seq: 1, ttl_ms: 99, ..ExtendRequest::default() };
+    let extend = client.extend(extend).await.unwrap_err();
+    let no_lease = "lease_id is missing; accepted: the id that `Reserve` gave";
+    assert_eq!((release.message(), settle.message()), (no_lease, no_lease));
+    let ttl =
+        "ttl_ms is 99; accepted: 0 to keep it, or an integer from 100 to 3600000 (milliseconds)";
+    assert_eq!(extend.message(), format!("{no_lease}\n{ttl}"));
 }
