@@ -47,6 +47,10 @@ class Capacity(unittest.TestCase):
                 written = number(cells[head.index(name)])
                 self.assertLess(abs(written - value), 0.03 * value + 1e-9 + (0.5 if name == "R" else 0), f"{users}: {name} is {value}")
 
+    def test_the_text_says_what_three_slots_need(self):
+        needed = math.ceil(row(10**8)["R"] * 3 * REDIS / USED)
+        self.assertIn(f"is 3: {needed} primaries in the last row, in place of {row(10**8)['primaries']}.", DOCUMENT)
+
     def test_the_smallest_load_can_do_without_redis_and_the_text_says_how(self):
         section = DOCUMENT.split("### Without Redis")[1].split("\n### ")[0]
         self.assertIn(" 1, or none ", next(line for line in DOCUMENT.splitlines() if line.startswith("| 10,000 |")))
