@@ -68,7 +68,9 @@ class Rendering(unittest.TestCase):
         self.assertEqual(settings, setting_keys() - SET_BY_THE_CHART)
 
     def test_numbers_in_settings_stay_whole(self):
-        found = objects({"settings": {"max_body_memory_bytes": 1_099_511_627_776, "start_degraded": True, "record_sample": "0.5"}})
+        # A sample is accepted with a recording only.
+        record = {"record": "trace", "record_sample": "0.5"}
+        found = objects({"settings": {"max_body_memory_bytes": 1_099_511_627_776, "start_degraded": True, **record}})
         text = only(found, "ConfigMap")["data"]["tollgate.toml"]
         self.assertIn("max_body_memory_bytes = 1099511627776\n", text)
         self.assertIn("start_degraded = true\n", text)

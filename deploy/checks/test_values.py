@@ -4,6 +4,7 @@ import json
 import subprocess
 import tempfile
 import unittest
+from pathlib import Path
 
 import helm_python
 import kubernetes_validate
@@ -33,6 +34,35 @@ BAD_STORES = (
     "redis+unix://", "unix://", "memcached://", "memcached://cache/0", "memcached://a,b", "memory://usage", "memory:~/usage", "memory:?keys=5",
     "memory:?max_keys=0",
 )  # fmt: skip
+
+
+# Settings that are texts: what is accepted, and what is not.
+TEXTS = {
+    "allowed_hosts": (("tollgate.internal", "a.example, b-c.example d"), ("b!!", "a.example:80", "http://a.example", "a,-b")),
+    "trusted_proxies": (("10.0.0.0/8, 2001:db8::/32", "10.0.0.1 ::1"), ("proxy", "10.0.0.0/x", "10.0.0.0/33", "10.0.0")),
+    "auth_headers": (("user=x-user-id, cost=x-cost", "user=x-user-id model=x-model"), ("x-user-id", "user=", "=x", "user=x y")),
+    "record": (("/var/lib/tollgate/trace", "trace"), ("/data/trace", "/var/lib/tollgate/../trace")),
+    "record_sample": (("0.25", "1", "0"), ("2", "a", ".5", "0.1234567")),
+    "otlp_endpoint": (("http://collector:4318", "https://otel.example/v1"), ("collector:4318", "http://a@b", "http://a?b", "http://a:70000")),
+    "otlp_sample": (("0.25", "1", "0"), ("2", "a", ".5", "0.1234567")),
+}
+# What else has to be set.
+NEEDS = {
+    "snapshot_every_ms": {"store": {"url": "memory:usage"}},
+    "max_body_bytes": {"settings": {"max_body_memory_bytes": 1073741824}},
+    "max_batch_body_bytes": {"settings": {"max_body_memory_bytes": 1073741824}},
+    "drain_timeout_ms": {"terminationGracePeriodSeconds": 3600},
+    "record_sample": {"settings": {"record": "trace"}},
+    "record_max_bytes": {"settings": {"record": "trace"}},
+    "record_hash_ids": {"settings": {"record": "trace"}},
+    "otlp_sample": {"settings": {"otlp_endpoint": "http://collector:4318"}},
+}
+
+
+# These mean nothing without the others, and the program refuses them alone.
+ALONE_REFUSED = {"snapshot_every_ms", "record_sample", "record_max_bytes", "record_hash_ids", "otlp_sample"}
+# The values of a setting that are tried.
+EDGES = {"boolean": lambda _: (True, False), "integer": lambda schema: (schema["minimum"], schema["maximum"])}
 
 
 def message(values):
@@ -104,8 +134,6 @@ class Values(Case):
             ({"serviceMonitor": {"interval": "often"}}, "serviceMonitor.interval", "15s"),
             ({"podDisruptionBudget": {"maxUnavailable": "999%"}}, "podDisruptionBudget.maxUnavailable", '"999%"', "0% to 100%"),
             ({"podDisruptionBudget": {"maxUnavailable": "one"}}, "podDisruptionBudget.maxUnavailable", "0% to 100%"),
-            ({"settings": {"record_sample": "1.5"}}, "settings.record_sample", "0 to 1"),
-            ({"settings": {"otlp_sample": "most"}}, "settings.otlp_sample", "0 to 1"),
             ({"settings": {"otlp_endpoint": f"http://me:{PASSWORD}@collector:4318"}}, "settings.otlp_endpoint", "OTEL_EXPORTER_OTLP_HEADERS"),
             ({"gateway": {"config": {"listen": "0.0.0.0:1"}}}, "gateway.config.listen", "without `listen`"),
         ):
@@ -154,6 +182,34 @@ class Values(Case):
             self.refused(base, {"settings": settings}, *words)
         self.accepted(SINGLE, {"settings": {"max_keys": 5000, "snapshot_every_ms": 5000}})
         self.accepted(memory, {"settings": {"max_keys": 5000}})
+
+    def test_settings_are_those_that_the_program_accepts(self):
+        schema = json.loads((CHART / "values.schema.json").read_text())["properties"]["settings"]["properties"]
+        for key, one in schema.items():
+            good, bad = TEXTS.get(key) or (one.get("enum") or EDGES[one["type"]](one), ())
+            for value, is_good in [(value, True) for value in good] + [(value, False) for value in bad]:
+                changes = merged(NEEDS.get(key, {}), {"settings": {key: value}})
+                if not is_good:
+                    self.refused(NEEDS.get(key, {}), {"settings": {key: value}}, f"settings.{key}: ", "accepted: ")
+                    continue
+                with self.subTest(changes):
+                    self.assertIsNone(message(changes))
+                    self.assertEqual(self.program_says(changes), "")
+                if key in ALONE_REFUSED:
+                    self.refused({}, {"settings": {key: value}}, f"settings.{key}: ", "accepted: with ")
+
+    def program_says(self, values):
+        """The problems that the program finds in the settings that the chart renders."""
+        found = objects(values)
+        (settings,) = [one["data"]["tollgate.toml"] for one in found if "tollgate.toml" in one.get("data", {})]
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "tollgate.toml").write_text(settings)
+            variables = {one["name"]: one["value"] for one in container(found)["env"] if "value" in one}
+            # It tells all invalid settings, and so does not start with valid ones.
+            env = environment({**variables, "TOLLGATE_CONFIG": "tollgate.toml", "TOLLGATE_HTTP": "nowhere"})
+            done = subprocess.run([program(), "serve"], cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        return "".join(line for line in done.stderr.splitlines() if "TOLLGATE_HTTP" not in line)
 
     def test_a_pod_has_time_to_drain(self):
         self.refused({}, {"settings": {"drain_timeout_ms": 120_000}}, "terminationGracePeriodSeconds", "60 s", "drain_timeout_ms", "at least 127")
@@ -253,6 +309,17 @@ class Extra(Case):
     def test_a_container_of_yours_can_mount_them_too(self):
         proxy = {**PROXY, "volumeMounts": [{"name": "redis-ca", "mountPath": "/ca"}]}
         self.accepted(SIDECAR, {"extraVolumes": [CA], "sidecar": {"containers": [proxy]}})
+
+    def test_a_recording_can_be_in_a_volume_of_yours(self):
+        values = {"settings": {"record": "/traces/a"}, "extraVolumes": [{"name": "traces", "emptyDir": {}}]}
+        mount = {"name": "traces", "mountPath": "/traces"}
+        self.accepted(values, {"extraVolumeMounts": [mount]})
+        for unfit in ({**mount, "readOnly": True}, {**mount, "mountPath": "/trace"}):
+            self.refused(values, {"extraVolumeMounts": [unfit]}, "settings.record", "extraVolumeMounts")
+
+    def test_the_variable_of_the_standard_names_a_collector_too(self):
+        collector = {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"}
+        self.accepted({"settings": {"otlp_sample": "0.25"}}, {"extraEnv": [collector]})
 
     def test_a_setting_has_one_place(self):
         for name in sorted(known_variables()):

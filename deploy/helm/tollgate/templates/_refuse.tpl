@@ -3,7 +3,7 @@ it could only call a failed pattern or `not` is here, with a sentence. Each prob
 what is accepted. No line shows a URL or the value of a variable, because it may hold a password. */ -}}
 {{- define "tollgate.refuse" -}}
 {{- $problems := list -}}
-{{- range list "formats" "store" "catalog" "replicas" "end" "mode" "resources" "labels" "volumes" "variables" -}}
+{{- range list "formats" "settings" "store" "catalog" "replicas" "end" "mode" "resources" "labels" "volumes" "variables" -}}
 {{- range include (printf "tollgate.refuse.%s" .) $ | splitList "\n" -}}
 {{- with trim . }}{{ $problems = append $problems . }}{{ end -}}
 {{- end -}}
@@ -37,6 +37,48 @@ serviceMonitor.interval: {{ printf "%q" .Values.serviceMonitor.interval }} is no
 {{- if and (kindIs "string" $most) (not (regexMatch "^(100|[1-9]?[0-9])%$" $most)) }}
 podDisruptionBudget.maxUnavailable: {{ printf "%q" $most }} is not a part of the pods; accepted: a number of pods, or 0% to 100%
 {{- end }}
+{{- if and .Values.gateway.config (hasKey .Values.gateway.config "listen") }}
+gateway.config.listen: the chart sets it to 0.0.0.0:8080, which the Service and the NetworkPolicy use; accepted: gateway.config without `listen`
+{{- end }}
+{{- end -}}
+
+{{- /* HOST[:PORT] */ -}}
+{{- define "tollgate.hostPattern" -}}
+(\[[0-9A-Fa-f:.]+\]|[^][\s@/?#:,]+)(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?
+{{- end -}}
+
+{{- define "tollgate.refuse.settings" -}}
+{{- $settings := .Values.settings -}}
+{{- $byte := "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])" -}}
+{{- $block := printf "(%s(\\.%s){3}(/(3[0-2]|[12]?[0-9]))?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?)" $byte $byte -}}
+{{- $label := "[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?" -}}
+{{- $lists := dict "allowed_hosts" (list (printf "%s(\\.%s)*" $label $label) "names of hosts without ports" "tollgate.internal") "trusted_proxies" (list $block "IP addresses and CIDR blocks" "10.0.0.0/8") "auth_headers" (list "[A-Za-z][A-Za-z0-9_.-]*=[A-Za-z0-9_-]+" "NAME=HEADER" "user=x-user-id") -}}
+{{- range $name, $accepted := $lists -}}
+{{- range index $settings $name | default "" | replace "," " " | splitList " " -}}
+{{- if and (trim .) (not (regexMatch (printf "^%s$" (first $accepted)) (trim .))) }}
+settings.{{ $name }}: {{ printf "%q" . }} is not accepted; accepted: {{ index $accepted 1 }}, with commas or spaces between, such as {{ last $accepted }}
+{{- end }}
+{{- end }}
+{{- end -}}
+{{- range list "record_sample" "record_max_bytes" "record_hash_ids" -}}
+{{- if and (hasKey $settings .) (not $settings.record) }}
+settings.{{ . }}: nothing is recorded, and the server does not start with it; accepted: with settings.record
+{{- end }}
+{{- end -}}
+{{- $collectors := or $settings.otlp_endpoint (include "tollgate.hasVariable" (list . "OTEL_EXPORTER_OTLP_ENDPOINT")) -}}
+{{- if and (hasKey $settings "otlp_sample") (not $collectors) }}
+settings.otlp_sample: nothing is traced, and the server does not start with it; accepted: with settings.otlp_endpoint
+{{- end -}}
+{{- if and $settings.record (not (include "tollgate.isInData" $settings.record)) -}}
+{{- $writable := false -}}
+{{- range .Values.extraVolumeMounts -}}
+{{- if and (not .readOnly) (hasPrefix (printf "%s/" (clean .mountPath)) (clean $settings.record)) }}{{ $writable = true }}{{ end -}}
+{{- end -}}
+{{- if not $writable }}
+settings.record: nothing can be written there; accepted: a file in /var/lib/tollgate or in one of extraVolumeMounts that is not readOnly
+{{- end -}}
+{{- end -}}
+
 {{- range list "record_sample" "otlp_sample" -}}
 {{- $share := index $.Values.settings . -}}
 {{- if and $share (not (regexMatch "^(0(\\.[0-9]{1,6})?|1(\\.0{1,6})?)$" $share)) }}
@@ -44,17 +86,14 @@ settings.{{ . }}: {{ printf "%q" $share }} is not a share; accepted: 0 to 1 in q
 {{- end }}
 {{- end }}
 {{- $collector := .Values.settings.otlp_endpoint -}}
-{{- if and $collector (not (regexMatch "^https?://[^@?#/\\s]+(/[^@?#\\s]*)?$" $collector)) }}
+{{- if and $collector (not (regexMatch (printf "^https?://%s(/[^@?#\\s]*)?$" (include "tollgate.hostPattern" .)) $collector)) }}
 settings.otlp_endpoint: it is not a URL of a collector; accepted: http://HOST[:PORT] or https://HOST[:PORT] without a user and a query. A token belongs into OTEL_EXPORTER_OTLP_HEADERS of the Secret
-{{- end }}
-{{- if and .Values.gateway.config (hasKey .Values.gateway.config "listen") }}
-gateway.config.listen: the chart sets it to 0.0.0.0:8080, which the Service and the NetworkPolicy use; accepted: gateway.config without `listen`
 {{- end }}
 {{- end -}}
 
 {{- /* What tollgate accepts, except that a URL here has no login. */ -}}
 {{- define "tollgate.storePattern" -}}
-{{- $host := "(\\[[0-9A-Fa-f:.]+\\]|[^][\\s@/?#:,]+)(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?" -}}
+{{- $host := include "tollgate.hostPattern" . -}}
 {{- $end := "(\\?[^@#\\s]+)?" -}}
 ^(memory:(?:[^/~?@\s][^?@]*|/[^/?@][^?@]*|)(\?max_keys=[1-9][0-9_]*)?
 {{- printf "|memcached://%s(\\?prefix=[!-~]{0,64})?" $host -}}
@@ -99,7 +138,7 @@ settings.snapshot_every_ms: this store writes no snapshots, and the server does 
 
 {{- define "tollgate.refuse.catalog" -}}
 {{- $url := .Values.catalog.url | default "" -}}
-{{- $host := "(\\[[0-9A-Fa-f:.]+\\]|[^][\\s@/?#:]+)(:[1-9][0-9]{0,4})?" -}}
+{{- $host := include "tollgate.hostPattern" . -}}
 {{- if and $url .Values.catalog.fromSecret }}
 catalog.url: catalog.fromSecret is set too, and the chart would ignore the URL; accepted: one of the two
 {{- else if regexMatch "^postgres(ql)?://([^@/?]*:[^/?]*@|.*[?&](ssl)?password=|.*@.*@)" $url }}
