@@ -13,6 +13,17 @@ def values_of(path):
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
+def merged(base, changes):
+    """`base` with `changes`, member by member, as Helm merges values."""
+    if not isinstance(base, dict) or not isinstance(changes, dict):
+        return changes
+    return {**base, **{key: merged(base.get(key), value) for key, value in changes.items()}}
+
+
+def set_of(name):
+    return values_of(DEPLOY / "helm" / "values" / name)
+
+
 def render(values):
     """The text of every manifest that `values` give, in the order of the templates."""
     with helm_python.Chart.load(CHART) as chart:
@@ -31,4 +42,11 @@ def objects(values):
 def only(found, kind):
     """The one object of a kind."""
     (one,) = [one for one in found if one["kind"] == kind]
+    return one
+
+
+def container(found):
+    """The container of Tollgate, whether it is a sidecar or not."""
+    pod = only(found, "Deployment")["spec"]["template"]["spec"]
+    (one,) = [one for one in pod.get("initContainers", []) + pod["containers"] if one["name"] == "tollgate"]
     return one

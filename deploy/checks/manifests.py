@@ -1,5 +1,6 @@
 """Writes deploy/kubernetes: what the chart gives for each set of values in deploy/helm/values."""
 
+import itertools
 import sys
 
 from chart import VALUES, render, values_of
@@ -16,7 +17,9 @@ def manifests():
         text = "\n---\n".join(render(values_of(path)))
         lines = [line for line in text.splitlines() if "app.kubernetes.io/managed-by" not in line and "helm.sh/chart" not in line]
         head = f"# What `helm template` gives for deploy/helm/values/{path.name}; `scripts/deploy manifests` writes it.\n"
-        notes = [line for line in path.read_text().splitlines() if line.startswith("#") and "helm install" not in line]
+        apply = f"#   kubectl apply -f deploy/kubernetes/{path.name}"
+        comments = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+        notes = [apply if "helm install" in line else line for line in comments]
         files[path.name] = head + "\n".join([*notes, *lines]) + "\n"
     return files
 

@@ -7,6 +7,7 @@ import unittest
 from pathlib import Path
 
 import yaml
+from chart import merged, objects, only, set_of
 from project import read, run
 
 DOCUMENT = read("docs/CAPACITY.md")
@@ -44,11 +45,23 @@ class Capacity(unittest.TestCase):
         for users, cells in zip((10**4, 10**6, 10**7, 10**8), rows, strict=True):
             for name, value in row(users).items():
                 written = number(cells[head.index(name)])
-                if (users, name) == (10**4, "primaries"):
-                    # One server counts in memory.
-                    self.assertEqual(written, 0)
-                    continue
                 self.assertLess(abs(written - value), 0.03 * value + 1e-9 + (0.5 if name == "R" else 0), f"{users}: {name} is {value}")
+
+    def test_the_text_says_what_three_slots_need(self):
+        needed = math.ceil(row(10**8)["R"] * 3 * REDIS / USED)
+        self.assertIn(f"is 3: {needed} primaries in the last row, in place of {row(10**8)['primaries']}.", DOCUMENT)
+
+    def test_the_smallest_load_can_do_without_redis_and_the_text_says_how(self):
+        section = DOCUMENT.split("### Without Redis")[1].split("\n### ")[0]
+        self.assertIn(" 1, or none ", next(line for line in DOCUMENT.splitlines() if line.startswith("| 10,000 |")))
+        smallest = row(10**4)
+        core = number(re.search(r"One Redis with (\S+) of a core", section).group(1))
+        self.assertAlmostEqual(core, smallest["R"] * REDIS / USED, delta=5e-5)
+        self.assertLess(smallest["servers"], 0.001)
+        # What the text calls one server without Redis, and several with one.
+        self.assertTrue(set_of("single.yaml")["store"]["url"].startswith("memory:/"))
+        values = merged(set_of("redis.yaml"), {"autoscaling": {"enabled": False}, "replicaCount": 2})
+        self.assertEqual(only(objects(values), "Deployment")["spec"]["replicas"], 2)
 
     def test_the_benchmarks_say_what_it_cites(self):
         benchmarks = read("docs/BENCHMARKS.md")

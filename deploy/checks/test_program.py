@@ -1,5 +1,6 @@
 """The program itself accepts the settings, policies and gateways that deploy/ gives it."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,7 +9,7 @@ import unittest
 from pathlib import Path
 
 from chart import CHART, VALUES, objects, values_of
-from monitored import TOKEN, process, wait_for
+from monitored import TOKEN, call, process, wait_for
 from project import read
 
 # What an upstream's key is called in an example.
@@ -61,6 +62,23 @@ class Program(unittest.TestCase):
         for name, values in [("the defaults", {})] + [(path.name, values_of(path)) for path in VALUES]:
             with self.subTest(name):
                 self.serves(*self.files_and_variables(settings_of(values)))
+
+    def test_a_pod_that_replaces_another_begins_its_share_anew(self):
+        """What docs/OPERATING.md says of a rolling update without the store."""
+        policy = {"id": "a", "scope": "USER", "limit": 4, "windowSeconds": 3600, "onStoreError": "local"}
+        check = {"userId": "bob", "modelId": "gpt-4"}
+        admitted = []
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "policies.yaml").write_text(json.dumps({"policies": [policy]}))
+            # Nothing listens on port 1.
+            variables = {"TOLLGATE_STORE": "redis://127.0.0.1:1", "TOLLGATE_NODES": "2", "TOLLGATE_CATALOG": "file:policies.yaml"}
+            env = environment({"TOLLGATE_HTTP": "127.0.0.1:0", "TOLLGATE_LOG_FORMAT": "json", **variables})
+            for log in (folder / "replaced", folder / "replacement"):
+                with process([program(), "serve"], folder, log, env) as server:
+                    http = wait_for(r'"http":"(http://[^"]+)"', server, log)
+                    admitted.append(sum(call(f"{http}/rate-limit/check", check)[1]["allowed"] for _ in range(3)))
+        self.assertEqual(admitted, [2, 2])
 
     def test_it_starts_with_the_files_of_compose(self):
         for file in ("policies.yaml", "gateway.yaml"):

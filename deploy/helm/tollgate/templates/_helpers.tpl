@@ -55,44 +55,6 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 {{- end -}}
 
-{{- /* Refuses values that render and do not work. */ -}}
-{{- define "tollgate.check" -}}
-{{- $memory := and (not .Values.store.fromSecret) (hasPrefix "memory:" .Values.store.url) -}}
-{{- if and $memory (include "tollgate.several" .) -}}
-{{- fail "store.url: several replicas would each count apart in memory; accepted: a URL of Redis, Valkey or memcached, store.fromSecret, or one replica without autoscaling" -}}
-{{- end -}}
-{{- if and (hasPrefix "sqlite:" .Values.catalog.url) (include "tollgate.several" .) -}}
-{{- fail "catalog.url: several replicas cannot share a SQLite database; accepted: catalog.policies, postgres://…, catalog.fromSecret, or one replica without autoscaling" -}}
-{{- end -}}
-{{- if and .Values.persistence.enabled (ne .Values.mode "server") -}}
-{{- fail "persistence.enabled: a sidecar has no volume of its own; accepted: false" -}}
-{{- end -}}
-{{- if and .Values.persistence.enabled (include "tollgate.several" .) -}}
-{{- fail "persistence.enabled: one server uses a volume; accepted: false, or one replica without autoscaling" -}}
-{{- end -}}
-{{- if and .Values.settings.nodes (lt (int .Values.settings.nodes) (include "tollgate.mostReplicas" . | int)) -}}
-{{- fail (printf "settings.nodes: %d nodes for %s replicas would admit more than the limits without the store; accepted: at least %s, or no settings.nodes" (int .Values.settings.nodes) (include "tollgate.mostReplicas" .) (include "tollgate.mostReplicas" .)) -}}
-{{- end -}}
-{{- if and .Values.gateway.enabled (include "tollgate.catalogIsFile" .) -}}
-{{- fail "gateway.enabled: its clients are known by the API keys of a database; accepted: with catalog.url or catalog.fromSecret" -}}
-{{- end -}}
-{{- if and .Values.gateway.enabled (ne .Values.mode "server") -}}
-{{- fail "gateway.enabled: accepted with mode: server" -}}
-{{- end -}}
-{{- if and (eq .Values.mode "server") .Values.serviceMonitor.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.metricsFrom) -}}
-{{- fail "networkPolicy.metricsFrom: serviceMonitor.enabled has Prometheus scrape the pods, and the NetworkPolicy may not let it in; accepted: at least one peer, such as {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}, or networkPolicy.enabled: false" -}}
-{{- end -}}
-{{- if and (eq .Values.mode "server") (not .Values.secretName) -}}
-{{- fail "secretName: a server that other pods reach needs TOLLGATE_ADMIN_TOKEN; accepted: the name of a Secret that has it" -}}
-{{- end -}}
-{{- if and (or .Values.store.fromSecret .Values.catalog.fromSecret) (not .Values.secretName) -}}
-{{- fail "secretName: store.fromSecret and catalog.fromSecret read it; accepted: the name of a Secret" -}}
-{{- end -}}
-{{- if and (eq .Values.mode "sidecar") (not .Values.sidecar.containers) -}}
-{{- fail "sidecar.containers: a sidecar runs beside your containers; accepted: at least one container" -}}
-{{- end -}}
-{{- end -}}
-
 {{- /* The container. A sidecar listens on loopback, which a probe of the kubelet does not reach, so it asks itself. */ -}}
 {{- define "tollgate.container" -}}
 {{- $sidecar := eq .Values.mode "sidecar" -}}
@@ -130,6 +92,9 @@ env:
   {{- end }}
   {{- if .Values.gateway.enabled }}
   - {name: TOLLGATE_GATEWAY, value: /etc/tollgate/gateway.yaml}
+  {{- end }}
+  {{- with .Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- if $sidecar }}
 startupProbe:
@@ -182,4 +147,7 @@ securityContext:
 volumeMounts:
   - {name: config, mountPath: /etc/tollgate, readOnly: true}
   - {name: data, mountPath: /var/lib/tollgate}
+  {{- with .Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end -}}
