@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use tollgate::{Attribute, Check, Cost, Subject};
 
-use crate::arguments::{cost, id, invalid, text};
+use crate::arguments::{cost, id, invalid, quoted, text};
 
 /// The most attributes of a check, as in a request to a server.
 const MAX_ATTRIBUTES: usize = 32;
@@ -56,7 +56,8 @@ impl OwnedCheck {
         check.add("user", "user", user)?;
         check.add("model", "model", model)?;
         for (name, value) in named.into_iter().flatten() {
-            let name = name.cast::<PyString>()?.to_str()?.to_owned();
+            // An argument with a lone surrogate is none that is known.
+            let name = name.cast::<PyString>()?.to_string_lossy().into_owned();
             check.take(function, &name, Some(&value).filter(|value| !value.is_none()))?;
         }
         if check.attributes.is_empty() {
@@ -89,8 +90,9 @@ impl OwnedCheck {
                 Ok(())
             }
             _ => Err(PyTypeError::new_err(format!(
-                "{function}() has no argument {name:?}; accepted: user, model, tenant, api_key, service, ip, attributes, cost, \
-                 request_id"
+                "{function}() has no argument {}; accepted: user, model, tenant, api_key, service, ip, attributes, cost, \
+                 request_id",
+                quoted(name)
             ))),
         }
     }

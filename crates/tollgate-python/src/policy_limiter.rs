@@ -13,7 +13,7 @@ use tollgate_catalog::{Resolver, SnapshotReader, policy_file};
 use tollgate_service::{DirectoryLookup, RateLimitService, UnknownApiKeys};
 use tollgate_store::MemoryStore;
 
-use crate::arguments::max_keys;
+use crate::arguments::{Given, max_keys, path};
 use crate::at_once::at_once;
 use crate::check::OwnedCheck;
 use crate::clock::{LimiterClock, StoreClock};
@@ -62,13 +62,15 @@ impl PolicyLimiter {
 impl PolicyLimiter {
     /// The limiter with the policies of the file at `path`: YAML, JSON or TOML, as `tollgate serve --catalog file:PATH` takes it.
     #[staticmethod]
-    #[pyo3(signature = (path, *, max_keys=None, clock=None), text_signature = "(path, *, max_keys=10000000, clock=None)")]
+    #[pyo3(signature = (path, *, max_keys=Given::Nothing, clock=None), text_signature = "(path, *, max_keys=10000000, clock=None)")]
     fn from_file(
-        path: PathBuf,
-        max_keys: Option<&Bound<'_, PyAny>>,
+        path: &Bound<'_, PyAny>,
+        max_keys: Given<'_>,
         clock: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let options = MemoryStoreOptions::default().max_keys(self::max_keys(max_keys)?);
+        let path = self::path("path", path)?;
+        let options =
+            MemoryStoreOptions::default().max_keys(self::max_keys(max_keys.value().as_ref())?);
         let (clock, of_store) = LimiterClock::new(clock)?;
         let store = Arc::new(MemoryStore::with_clock(of_store, &options));
         let service = Mutex::new(service_of(&path, &store)?);

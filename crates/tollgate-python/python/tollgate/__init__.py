@@ -12,6 +12,7 @@ holds more than the limit, and a denial changes nothing. They never wait, so the
 async code; the `Async…` classes are the same limiters with `await`.
 """
 
+from . import _interpreter  # noqa: F401 - raises before anything else in a subinterpreter
 from ._aio import AsyncMultiTierRateLimiter, AsyncPolicyLimiter, AsyncRateLimiter
 from ._config import RateLimitConfig, Tier
 from ._decorator import rate_limited

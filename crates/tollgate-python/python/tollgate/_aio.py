@@ -33,6 +33,10 @@ class AsyncRateLimiter:
         """Wrap `limiter`, or a new one with the default limit of 100 requests an hour."""
         self.limiter = RateLimiter() if limiter is None else _checked(limiter, RateLimiter)
 
+    def __repr__(self) -> str:
+        """Name the limiter that it wraps."""
+        return f"<AsyncRateLimiter of {self.limiter!r}>"
+
     async def allow(self, user: str, model: str, cost: int = 1) -> bool:
         """See `RateLimiter.allow`."""
         return self.limiter.allow(user, model, cost)
@@ -71,6 +75,10 @@ class AsyncMultiTierRateLimiter:
             limiter = MultiTierRateLimiter()
         self.limiter = _checked(limiter, MultiTierRateLimiter)
 
+    def __repr__(self) -> str:
+        """Name the limiter that it wraps."""
+        return f"<AsyncMultiTierRateLimiter of {self.limiter!r}>"
+
     async def allow(self, user: str, model: str) -> tuple[bool, TierReason]:
         """See `MultiTierRateLimiter.allow`."""
         return self.limiter.allow(user, model)
@@ -106,6 +114,10 @@ class AsyncPolicyLimiter:
     def __init__(self, limiter: PolicyLimiter) -> None:
         """Wrap `limiter`."""
         self.limiter = _checked(limiter, PolicyLimiter)
+
+    def __repr__(self) -> str:
+        """Name the limiter that it wraps."""
+        return f"<AsyncPolicyLimiter of {self.limiter!r}>"
 
     async def allow(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]

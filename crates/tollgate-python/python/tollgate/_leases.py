@@ -24,6 +24,10 @@ class AsyncLease:
         """Wrap `lease`."""
         self._lease = lease
 
+    def __repr__(self) -> str:
+        """Name the lease that it wraps."""
+        return f"<AsyncLease of {self._lease!r}>"
+
     @property
     def id(self) -> str:
         """Its id, valid wherever the store is used: whoever knows it can settle the lease."""
@@ -40,21 +44,33 @@ class AsyncLease:
         return self._lease.state_at_reservation
 
     def observe(self, totals: dict[str, int]) -> None:
-        """See `Lease.observe`."""
+        """Note what was used so far: totals by unit, such as `{"output_tokens": 120}`.
+
+        See `Lease.observe`.
+        """
         self._lease.observe(totals)
 
     async def extend(
         self, ttl: float | None = None, wanted: dict[str, int] | None = None
     ) -> LeaseState | None:
-        """See `Lease.extend`."""
+        """Let it live for `ttl` seconds from now, and ask for `wanted` totals by unit.
+
+        See `Lease.extend` for the answer and the errors.
+        """
         return await self._lease.extend_async(ttl, wanted)
 
     async def settle(self, usage: dict[str, int]) -> LeaseState | None:
-        """See `Lease.settle`."""
+        """Settle it with `usage`: all that was used, by unit.
+
+        See `Lease.settle` for the answer and the errors.
+        """
         return await self._lease.settle_async(usage)
 
     async def release(self) -> LeaseState | None:
-        """See `Lease.release`."""
+        """Give everything back, as if the check had not been made.
+
+        See `Lease.release` for the answer and the errors.
+        """
         return await self._lease.release_async()
 
     async def __aenter__(self) -> Self:

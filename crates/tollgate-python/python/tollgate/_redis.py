@@ -18,8 +18,19 @@ if TYPE_CHECKING:
 
 _HOW = "accepted: a URL, which can say everything, such as rediss://USER:PASSWORD@HOST:6379/0"
 
-# A limit that is not given, and so not in the way of `policies`.
-_UNSET: Any = object()
+
+class _Default:
+    """A value that is not given, and so not in the way of `policies`. It is shown as what it is."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+_DEFAULT_REQUESTS: Any = _Default(100)
+_DEFAULT_WINDOW: Any = _Default(3600)
 
 # What a client can be told that no URL of Tollgate says.
 _NOT_IN_A_URL = ("credential_provider", "ssl_password", "ssl_ca_data", "ssl_ca_path")
@@ -115,8 +126,8 @@ class _Shared:
     def __init__(
         self,
         client: object,
-        max_requests: int = _UNSET,
-        window_seconds: float = _UNSET,
+        max_requests: int = _DEFAULT_REQUESTS,
+        window_seconds: float = _DEFAULT_WINDOW,
         *,
         algorithm: str = "sliding_window_log",
         name: str = "default",
@@ -134,7 +145,9 @@ class _Shared:
         followed; then no limit may be given. Without an answer of Redis within `timeout` seconds
         (0.1 by default), `on_store_error` decides: `allow`, `deny` or `local`.
         """
-        has_limit = max_requests is not _UNSET or window_seconds is not _UNSET
+        has_limit = not (
+            isinstance(max_requests, _Default) and isinstance(window_seconds, _Default)
+        )
         has_limit = has_limit or (algorithm, name) != ("sliding_window_log", "default")
         source = "policies" if policies is not None else "catalog"
         if has_limit and (policies is not None or catalog is not None):
@@ -142,8 +155,8 @@ class _Shared:
             raise ValueError(message)
         self._limiter = SharedLimiter(
             url_of(client),
-            100 if max_requests is _UNSET else max_requests,
-            3600 if window_seconds is _UNSET else window_seconds,
+            max_requests.value if isinstance(max_requests, _Default) else max_requests,
+            window_seconds.value if isinstance(window_seconds, _Default) else window_seconds,
             algorithm,
             name,
             policies,
@@ -152,6 +165,10 @@ class _Shared:
             on_store_error,
             timeout,
         )
+
+    def __repr__(self) -> str:
+        """Name the limits and the Redis, without its password."""
+        return repr(self._limiter).replace("SharedLimiter", type(self).__name__, 1)
 
     def get_metrics(self) -> SharedMetrics:
         """Return how many checks of this process were allowed and denied."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._http import Limiter, Question, decide, denial, refuse_others
+from ._http import Limiter, Question, decide, denial, refuse_async
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -34,7 +34,7 @@ class RateLimitMiddleware:
     ) -> None:
         """Wrap `app`."""
         self._app = app
-        refuse_others(limiter)
+        refuse_async(limiter)
         self._limiter = limiter
         self._question = Question(key, cost)
 

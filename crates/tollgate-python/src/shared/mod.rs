@@ -4,7 +4,6 @@ mod connection;
 pub(crate) mod event_loop;
 pub(crate) mod runtime;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +11,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use tollgate::leases::{Reservation, StoreLease};
 use tollgate::shared::{BreakerState, RedisStore, RedisUrl, ResilienceOptions, Surrounded};
-use tollgate::{Counting, Policy, PolicyId, Quota, Ttl, Window};
+use tollgate::{Counting, Policy, Quota, Ttl, Window};
 use tollgate_core::FailureMode;
-use tollgate_core::subject::ACCEPTED_IDS;
 
-use crate::arguments::{invalid, quota, quoted, seconds, wrong_type};
+use crate::arguments::{invalid, path, policy_id, quota, quoted, seconds, text, wrong_type};
 use crate::check::OwnedCheck;
 use crate::counts::{Counts, metrics_dict};
 use crate::decision::Decision;
@@ -30,15 +28,17 @@ use runtime::wait;
 pub(crate) struct SharedLimiter {
     connections: Connections,
     counts: Arc<Counts>,
+    /// Its limits and the Redis, as they are shown.
+    shown: String,
 }
 
 /// A policy per user and model. One with the same id in a server counts together with it.
-fn policy(quota: Quota, algorithm: &str, name: &str) -> PyResult<Policy> {
+fn policy(quota: Quota, algorithm: &Bound<'_, PyAny>, name: &Bound<'_, PyAny>) -> PyResult<Policy> {
+    let algorithm = text("algorithm", algorithm)?;
     let window = Window::new(quota.window)
         .ok_or_else(|| invalid("window_seconds", "is out of range", "0.001 to 31622400"))?;
     let mut policy = Policy {
-        id: PolicyId::new(name)
-            .map_err(|problem| invalid("name", &problem.to_string(), ACCEPTED_IDS))?,
+        id: policy_id("name", name)?,
         limit: tollgate::Amount::new(quota.limit),
         ..Policy::default_policy()
     };
@@ -67,9 +67,10 @@ fn bytes(secret: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
 
 /// What decides without the store.
 fn resilience(
-    on_store_error: &str,
+    on_store_error: &Bound<'_, PyAny>,
     timeout: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<ResilienceOptions> {
+    let on_store_error = text("on_store_error", on_store_error)?;
     let mut options = ResilienceOptions::default();
     options.on_store_error = FailureMode::parse(on_store_error).ok_or_else(|| {
         invalid("on_store_error", &format!("is {}", quoted(on_store_error)), FailureMode::ACCEPTED)
@@ -95,21 +96,24 @@ impl SharedLimiter {
         timeout))]
     #[expect(clippy::too_many_arguments, reason = "only the classes in Python call it")]
     fn new(
-        url: &str,
+        url: &Bound<'_, PyAny>,
         max_requests: &Bound<'_, PyAny>,
         window_seconds: &Bound<'_, PyAny>,
-        algorithm: &str,
-        name: &str,
-        policies: Option<PathBuf>,
-        catalog: Option<String>,
+        algorithm: &Bound<'_, PyAny>,
+        name: &Bound<'_, PyAny>,
+        policies: Option<&Bound<'_, PyAny>>,
+        catalog: Option<&Bound<'_, PyAny>>,
         api_key_secret: Option<&Bound<'_, PyAny>>,
-        on_store_error: &str,
+        on_store_error: &Bound<'_, PyAny>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        url.parse::<RedisUrl>().map_err(|problem| {
+        let url = text("client", url)?;
+        let redis = url.parse::<RedisUrl>().map_err(|problem| {
             let problem = format!("has no URL of Redis: {}", problem.problem());
             invalid("client", &problem, RedisUrl::ACCEPTED)
         })?;
+        let policies = policies.map(|policies| path("policies", policies)).transpose()?;
+        let catalog = catalog.map(|catalog| text("catalog", catalog)).transpose()?;
         let api_key_secret = api_key_secret.map(bytes).transpose()?;
         let source = match (policies, catalog, api_key_secret) {
             (None, None, None) => {
@@ -118,7 +122,9 @@ impl SharedLimiter {
                 Source::Fixed(Box::new(policy(quota, algorithm, name)?))
             }
             (Some(path), None, None) => Source::File(path),
-            (None, Some(url), Some(api_key_secret)) => Source::Database { url, api_key_secret },
+            (None, Some(url), Some(api_key_secret)) => {
+                Source::Database { url: url.to_owned(), api_key_secret }
+            }
             (None, Some(_), None) => {
                 return Err(invalid("api_key_secret", "is missing beside catalog", SOURCES));
             }
@@ -134,8 +140,9 @@ impl SharedLimiter {
             }
         };
         let options = resilience(on_store_error, timeout)?;
+        let shown = format!("{}, in {redis}", shown_source(&source));
         let connections = Connections::new(Settings { url: url.to_owned(), source, options });
-        Ok(Self { connections, counts: Arc::default() })
+        Ok(Self { connections, counts: Arc::default(), shown })
     }
 
     /// Connects, and reads the policies, unless that is done.
@@ -285,12 +292,20 @@ impl SharedLimiter {
     }
 
     fn __repr__(&self) -> String {
-        let source = match &self.connections.settings().source {
-            Source::Fixed(_) => "a limit",
-            Source::File(_) => "the policies of a file",
-            Source::Database { .. } => "the policies of a database",
-        };
-        format!("<SharedLimiter with {source}>")
+        format!("<SharedLimiter {}>", self.shown)
+    }
+}
+
+/// The limits of a `repr`. The URL of a database may have a password.
+fn shown_source(source: &Source) -> String {
+    match source {
+        Source::Fixed(policy) => {
+            let limit = policy.limit.map_or(0, tollgate::Amount::get);
+            let window_s = policy.counting.window().map_or(0.0, Window::as_seconds);
+            format!("{:?}: {limit} requests in {window_s} s", policy.id.as_str())
+        }
+        Source::File(path) => format!("with the policies of {}", path.display()),
+        Source::Database { .. } => "with the policies of a database".to_owned(),
     }
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._leases import AsyncReservation
-from ._arguments import Check, check_connection
+from ._arguments import Check, check_connection, place_of
 from ._decisions import ServerDecision
 from ._errors import RequestRefused, ReservationDenied, ServerUnavailable
 from ._httpx import httpx
@@ -69,6 +69,10 @@ class Client(Calls):
         super().__init__(on_failure, admin_token)
         check_connection(base_url, timeout, http, httpx.Client)
         self._http = http or httpx.Client(base_url=base_url, timeout=timeout)
+
+    def __repr__(self) -> str:
+        """Name the server, without a password."""
+        return f"<Client of {place_of(self._http.base_url)}>"
 
     def _send(self, call: Call) -> Any:
         arguments = self._arguments(call)
@@ -169,6 +173,11 @@ class AsyncClient(Calls):
         self._by_loop = weakref.WeakKeyDictionary()
         self._timeout = timeout
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __repr__(self) -> str:
+        """Name the server, without a password."""
+        base_url = self._base_url if self._given is None else self._given.base_url
+        return f"<AsyncClient of {place_of(httpx.URL(base_url))}>"
 
     def _http(self) -> httpx.AsyncClient:
         """Return the client of httpx for the running event loop."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,19 @@ _FIELDS = {
 }
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _MAX_BATCH = 1000
+# A day. What waits for longer has no limit; and sockets refuse what no clock can count.
+_MAX_TIMEOUT_S = 86_400
+_MAX_SHOWN = 60
+
+
+def shown(value: object) -> str:
+    """Return `value` for a message, shortened."""
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python does not write integers with thousands of digits.
+        return "too large"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 class Check(CheckArguments, total=False):
@@ -40,23 +52,32 @@ def check_connection(base_url: object, timeout: object, http: object, kind: type
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         message = f"timeout is of the type {type(timeout).__name__}; accepted: a number of seconds"
         raise TypeError(message)
-    if not (timeout > 0 and math.isfinite(timeout)):
-        message = f"timeout is {timeout!r}; accepted: seconds above 0"
+    if not 0 < timeout <= _MAX_TIMEOUT_S:
+        message = (
+            f"timeout is {shown(timeout)}; accepted: seconds above 0, at most {_MAX_TIMEOUT_S}"
+        )
         raise ValueError(message)
     if not isinstance(base_url, str):
         message = f"base_url is of the type {type(base_url).__name__}; accepted: str"
         raise TypeError(message)
     if http is None and not _is_address(base_url):
-        message = f"base_url is {base_url!r}; accepted: http://HOST[:PORT] or https://HOST[:PORT]"
+        message = (
+            f"base_url is {shown(base_url)}; accepted: http://HOST[:PORT] or https://HOST[:PORT]"
+        )
         raise ValueError(message)
 
 
 def _is_address(base_url: str) -> bool:
     try:
         url = httpx.URL(base_url)
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, UnicodeError):
         return False
     return url.scheme in ("http", "https") and bool(url.host) and not (url.query or url.fragment)
+
+
+def place_of(url: httpx.URL) -> str:
+    """Return the scheme, the host and the port of `url`; it may have a password too."""
+    return f"{url.scheme}://{url.netloc.decode()}" if url.host else "no address"
 
 
 def check_admin_token(token: object) -> None:
@@ -78,7 +99,7 @@ def check_admin_call(method: object, path: object) -> None:
             message = f"{name} is of the type {type(value).__name__}; accepted: str"
             raise TypeError(message)
     if method not in _METHODS:
-        message = f"method is {method!r}; accepted: {', '.join(_METHODS)}"
+        message = f"method is {shown(method)}; accepted: {', '.join(_METHODS)}"
         raise ValueError(message)
 
 
