@@ -7,10 +7,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use tollgate::{Attribute, Check, Cost, Subject};
 
-use crate::arguments::{cost, id, invalid, quoted, text};
+use crate::arguments::{cost, id, invalid, quoted, text, wrong_type};
 
 /// The most attributes of a check, as in a request to a server.
 const MAX_ATTRIBUTES: usize = 32;
+
+/// The most models of which the usage of a user is cleared at once.
+const MAX_MODELS: usize = 1_000;
 
 /// The arguments that name what a built-in attribute names.
 const OWN_ARGUMENTS: [(&str, &str); 6] = [
@@ -67,6 +70,31 @@ impl OwnedCheck {
             )));
         }
         Ok(check)
+    }
+
+    /// The checks of `function` that name `user` without a model, and with each of `models`.
+    pub(crate) fn of_user(
+        function: &str,
+        user: &Bound<'_, PyAny>,
+        models: &Bound<'_, PyAny>,
+        named: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Vec<Self>> {
+        // It is refused where it is None, unlike in a check.
+        id("user", user)?;
+        let given = if models.is_instance_of::<PyString>() { None } else { models.try_iter().ok() };
+        let accepted = "a sequence of the names of models";
+        let given = given.ok_or_else(|| wrong_type("models", models, accepted))?;
+        let mut checks = vec![Self::parse(function, Some(user), None, named)?];
+        for (at, model) in given.enumerate() {
+            if at == MAX_MODELS {
+                let accepted = format!("at most {MAX_MODELS} models");
+                return Err(invalid("models", &format!("has more than {MAX_MODELS}"), &accepted));
+            }
+            let model = model?;
+            id(&format!("models[{at}]"), &model)?;
+            checks.push(Self::parse(function, Some(user), Some(&model), named)?);
+        }
+        Ok(checks)
     }
 
     /// Takes the argument `name`.

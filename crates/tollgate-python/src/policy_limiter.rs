@@ -1,5 +1,6 @@
 //! The policies of a file, decided in memory by the code of the server.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -159,6 +160,26 @@ impl PolicyLimiter {
         let check = OwnedCheck::parse("reset", user, model, others)?;
         self.clock.tick(py)?;
         let reset = at_once(self.service().reset(&check.check()))?;
+        Ok(reset.iter().map(|id| id.as_str().to_owned()).collect())
+    }
+
+    /// Clears what `user` has used of each of `models`, at most 1,000, under the limits that are kept per user, and returns the ids of
+    /// their policies. What all users share, such as the limit of a model, stays; so does what the user has used of other
+    /// models under limits per user and model. `others` are those of `check`, such as the user's `tenant`.
+    #[pyo3(signature = (user, models, **others))]
+    fn reset_user(
+        &self,
+        py: Python<'_>,
+        user: &Bound<'_, PyAny>,
+        models: &Bound<'_, PyAny>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Vec<String>> {
+        let checks = OwnedCheck::of_user("reset_user", user, models, others)?;
+        self.clock.tick(py)?;
+        let (service, mut reset) = (self.service(), BTreeSet::new());
+        for check in &checks {
+            reset.extend(at_once(service.reset_user(&check.check()))?);
+        }
         Ok(reset.iter().map(|id| id.as_str().to_owned()).collect())
     }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tollgate import ManualClock, PolicyLimiter
+from tollgate import AsyncPolicyLimiter, ManualClock, PolicyLimiter
 
 POLICIES = """
 policies:
@@ -179,3 +180,63 @@ def test_a_file_that_is_wrong_is_refused(
 def test_the_constructor_names_the_other_way() -> None:
     with pytest.raises(TypeError):
         PolicyLimiter()
+
+
+OF_A_USER = """
+policies:
+  - {id: per-user-and-model, per: [user, model], limit: 1, windowSeconds: 60}
+  - {id: per-user, per: [user], limit: 9, windowSeconds: 60}
+  - {id: per-model, per: [model], limit: 100, windowSeconds: 60}
+  - {id: per-tenant, per: [tenant], limit: 100, windowSeconds: 60}
+"""
+
+
+def used(limiter: PolicyLimiter, user: str, model: str) -> dict[str, int]:
+    decision = limiter.peek(user, model, tenant="acme", cost=0)
+    return {limit.policy_id: limit.count for limit in decision.limits}
+
+
+def test_what_a_user_has_used_is_cleared_and_what_all_use_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text(OF_A_USER)
+    limiter = PolicyLimiter.from_file(path)
+    for user in ("alice", "bob"):
+        for model in ("a", "b", "c"):
+            assert limiter.allow(user, model, tenant="acme")
+    cleared = limiter.reset_user("alice", ["a", "b"], tenant="acme")
+    assert cleared == ["per-user", "per-user-and-model"]
+    shared = {"per-model": 2, "per-tenant": 6}
+    assert used(limiter, "alice", "a") == {"per-user-and-model": 0, "per-user": 0, **shared}
+    assert used(limiter, "alice", "c") == {"per-user-and-model": 1, "per-user": 0, **shared}
+    assert used(limiter, "bob", "a") == {"per-user-and-model": 1, "per-user": 3, **shared}
+    # Without a model, only what is kept without one.
+    assert limiter.reset_user("bob", (), tenant="acme") == ["per-user"]
+    assert used(limiter, "bob", "a") == {"per-user-and-model": 1, "per-user": 0, **shared}
+    wrapped = AsyncPolicyLimiter(limiter)
+    assert asyncio.run(wrapped.reset_user("bob", ["a"], tenant="acme")) == cleared
+    assert used(limiter, "bob", "a") == {"per-user-and-model": 0, "per-user": 0, **shared}
+
+
+@pytest.mark.parametrize(
+    ("user", "models", "error", "message"),
+    [
+        (None, ["a"], TypeError, "user is of the type NoneType; accepted: str"),
+        ("", ["a"], ValueError, "user is empty; accepted: 1 to 256 bytes"),
+        ("alice", "a", TypeError, "models is of the type str; accepted: a sequence of the names"),
+        ("alice", None, TypeError, "models is of the type NoneType; accepted: a sequence"),
+        ("alice", ["a", None], TypeError, r"models\[1\] is of the type NoneType; accepted: str"),
+        ("alice", ["a", ""], ValueError, r"models\[1\] is empty; accepted: 1 to 256 bytes"),
+        ("alice", ["a"] * 1001, ValueError, "models has more than 1000; accepted: at most 1000"),
+    ],
+)
+def test_wrong_models_of_a_user_clear_nothing(
+    user: Any, models: Any, error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text(OF_A_USER)
+    limiter = PolicyLimiter.from_file(path)
+    assert limiter.allow("alice", "a", tenant="acme")
+    before = used(limiter, "alice", "a")
+    with pytest.raises(error, match=f"^{message}"):
+        limiter.reset_user(user, models)
+    assert used(limiter, "alice", "a") == before

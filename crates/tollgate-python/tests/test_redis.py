@@ -531,3 +531,55 @@ def test_a_thread_that_waits_lets_others_run(tmp_path: Path) -> None:
     finally:
         hanging.end()
         waiting.join()
+
+
+def test_what_a_user_has_used_is_cleared_for_all_processes(
+    redis_server: Redis, user: str, tmp_path: Path
+) -> None:
+    other, path = f"{user} other", tmp_path / "policies.yaml"
+    path.write_text(
+        f"""policies:
+        - {{id: "of {user} and model", per: [user, model], limit: 2, windowSeconds: 3600}}
+        - {{id: "of {user}", per: [user], limit: 9, windowSeconds: 3600}}
+        - {{id: "all of {user}", per: [model], limit: 100, windowSeconds: 3600}}
+        """
+    )
+    first, second = (
+        RedisRateLimiter(redis_server.url, policies=path, timeout=PATIENT) for _ in range(2)
+    )
+
+    def used(name: str, model: str) -> list[int]:
+        return [limit.count for limit in second.peek(name, model, cost=0).limits]
+
+    for name in (user, other):
+        for model in ("a", "b"):
+            assert [first.allow(name, model) for _ in range(3)] == [True, True, False]
+    order = [limit.policy_id for limit in second.peek(user, "a").limits]
+    before = dict(zip(order, used(other, "a"), strict=True))
+    assert sorted(before.values()) == [2, 4, 4]
+    assert first.reset_user(user, ["a"]) == [f"of {user}", f"of {user} and model"]
+    assert used(other, "a") == list(before.values())
+    after = dict(zip(order, used(user, "a"), strict=True))
+    assert after == {f"of {user} and model": 0, f"of {user}": 0, f"all of {user}": 4}
+    assert dict(zip(order, used(user, "b"), strict=True))[f"of {user} and model"] == 2
+    assert [second.allow(user, "a") for _ in range(3)] == [True, True, False]
+
+    async def clear() -> list[str]:
+        shared = AsyncRedisRateLimiter(redis_server.url, policies=path, timeout=PATIENT)
+        with pytest.raises(TypeError, match=r"models is of the type str"):
+            await shared.reset_user(user, "a")
+        return await shared.reset_user(user, iter(["a", "b"]))
+
+    assert asyncio.run(clear()) == [f"of {user}", f"of {user} and model"]
+    assert [second.allow(user, model) for model in ("a", "b")] == [True, True]
+
+
+def test_a_limit_without_policies_is_cleared_for_the_models_that_are_named(
+    redis_server: Redis, user: str
+) -> None:
+    shared = limiter(redis_server, 1)
+    for model in ("a", "b"):
+        assert shared.allow(user, model)
+    assert shared.reset_user(user, ["a"]) == ["default"]
+    assert [shared.allow(user, model) for model in ("a", "b")] == [True, False]
+    assert shared.reset_user(user, []) == []

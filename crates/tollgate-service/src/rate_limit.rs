@@ -8,8 +8,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use tollgate_catalog::{Snapshot, SnapshotReader};
 use tollgate_core::{
-    Check, Consideration, Decision, LeaseUpdate, Policy, PolicyId, PriorityClass, Reason, Subject,
-    Unit,
+    Attribute, Check, Consideration, Decision, LeaseUpdate, Limit, Policy, PolicyId, PriorityClass,
+    Reason, Subject, Unit,
 };
 use tollgate_store::{LeaseId, LeaseState, Ordered, Store, StoreError, key_bytes};
 
@@ -289,6 +289,19 @@ impl<S: Store> RateLimitService<S> {
     ///
     /// If one reset fails, the earlier ones stay done: a reset may be repeated.
     pub async fn reset(&self, check: &Check<'_>) -> Result<Vec<PolicyId>, StoreError> {
+        self.reset_where(check, |_| true).await
+    }
+
+    /// [`RateLimitService::reset`] for the limits that are kept per user. What all users share, such as the limit of a model, stays.
+    pub async fn reset_user(&self, check: &Check<'_>) -> Result<Vec<PolicyId>, StoreError> {
+        self.reset_where(check, |limit| limit.per().attributes().contains(&Attribute::User)).await
+    }
+
+    async fn reset_where(
+        &self,
+        check: &Check<'_>,
+        is_wanted: impl Fn(&Limit) -> bool,
+    ) -> Result<Vec<PolicyId>, StoreError> {
         let snapshot = self.policies.snapshot();
         let known = match &self.directory {
             Some(directory) => Some(directory.resolve(&snapshot, check).await),
@@ -296,7 +309,8 @@ impl<S: Store> RateLimitService<S> {
         };
         let known = known.as_ref().map(|known| resolved(check, &known.resolution, &snapshot));
         let mut reset = Vec::new();
-        for charge in snapshot.policies().plan(known.as_ref().unwrap_or(check)) {
+        let plan = snapshot.policies().plan(known.as_ref().unwrap_or(check));
+        for charge in plan.iter().filter(|charge| is_wanted(charge.limit)) {
             self.store.reset(charge.limit, charge.subject).await?;
             reset.push(charge.limit.policy_id().clone());
         }

@@ -8,6 +8,8 @@ from ._leases import AsyncLease, AsyncReservation
 from ._tollgate import MultiTierRateLimiter, PolicyLimiter, RateLimiter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from typing_extensions import Unpack
 
     from ._tollgate import Decision
@@ -157,6 +159,12 @@ class AsyncPolicyLimiter:
     ) -> list[str]:
         """See `PolicyLimiter.reset`."""
         return self.limiter.reset(user, model, **others)
+
+    async def reset_user(
+        self, user: str, models: Iterable[str], **others: Unpack[CheckArguments]
+    ) -> list[str]:
+        """See `PolicyLimiter.reset_user`."""
+        return self.limiter.reset_user(user, models, **others)
 
     def get_metrics(self) -> Metrics:
         """See `PolicyLimiter.get_metrics`."""

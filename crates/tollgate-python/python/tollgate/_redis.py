@@ -9,6 +9,7 @@ from ._leases import AsyncLease, AsyncReservation
 from ._tollgate import SharedLimiter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from os import PathLike
 
     from typing_extensions import Unpack
@@ -233,6 +234,18 @@ class RedisRateLimiter(_Shared):
         """Clear the usage of every limit that the check meets, and return their policies."""
         return self._limiter.reset(user, model, **others)
 
+    def reset_user(
+        self, user: str, models: Iterable[str], **others: Unpack[CheckArguments]
+    ) -> list[str]:
+        """Clear what `user` has used of each of `models`, for all processes; return the policies.
+
+        Redis cannot list the models of a user, so they are named, at most 1,000: of others, usage
+        under limits per user and model stays. So does what all users share, such as the limit of a
+        model. `others` are those of `check`, such as the user's `tenant`. Raises `StoreError` if
+        Redis does not answer; it may be called again.
+        """
+        return self._limiter.reset_user(user, models, **others)
+
     def get_request_count(self, user: str, model: str) -> int:
         """Return what is used of the closest limit of `user` on `model`."""
         return self._limiter.peek(user, model, cost=0).count
@@ -286,6 +299,12 @@ class AsyncRedisRateLimiter(_Shared):
     ) -> list[str]:
         """See `RedisRateLimiter.reset`."""
         return await self._limiter.reset_async(user, model, **others)
+
+    async def reset_user(
+        self, user: str, models: Iterable[str], **others: Unpack[CheckArguments]
+    ) -> list[str]:
+        """See `RedisRateLimiter.reset_user`."""
+        return await self._limiter.reset_user_async(user, models, **others)
 
     async def get_request_count(self, user: str, model: str) -> int:
         """See `RedisRateLimiter.get_request_count`."""

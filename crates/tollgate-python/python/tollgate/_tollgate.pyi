@@ -1,5 +1,5 @@
 from asyncio import Future
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, final
@@ -233,6 +233,9 @@ class PolicyLimiter:
     def reset(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
     ) -> list[str]: ...
+    def reset_user(
+        self, user: str, models: Iterable[str], **others: Unpack[CheckArguments]
+    ) -> list[str]: ...
     def get_metrics(self) -> Metrics: ...
     def reset_metrics(self) -> Metrics: ...
 
@@ -262,6 +265,12 @@ class SharedLimiter:
     def reset(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
     ) -> list[str]: ...
+    def reset_user(
+        self, user: str, models: Iterable[str], **others: Unpack[CheckArguments]
+    ) -> list[str]: ...
+    def reset_user_async(
+        self, user: str, models: Iterable[str], **others: Unpack[CheckArguments]
+    ) -> Future[list[str]]: ...
     def check_async(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
     ) -> Future[Decision]: ...

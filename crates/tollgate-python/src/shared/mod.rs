@@ -4,6 +4,7 @@ mod connection;
 pub(crate) mod event_loop;
 pub(crate) mod runtime;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -241,6 +242,33 @@ impl SharedLimiter {
         })
     }
 
+    #[pyo3(signature = (user, models, **others))]
+    fn reset_user(
+        &self,
+        py: Python<'_>,
+        user: &Bound<'_, PyAny>,
+        models: &Bound<'_, PyAny>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Vec<String>> {
+        let checks = OwnedCheck::of_user("reset_user", user, models, others)?;
+        self.wait(py, |connection| async move { reset_user(&connection, &checks).await })
+    }
+
+    #[pyo3(signature = (user, models, **others))]
+    fn reset_user_async<'py>(
+        &self,
+        py: Python<'py>,
+        user: &Bound<'_, PyAny>,
+        models: &Bound<'_, PyAny>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let checks = OwnedCheck::of_user("reset_user", user, models, others)?;
+        let connection = self.connections.current();
+        future_of(py, async move { reset_user(&connection, &checks).await }, |py, reset| {
+            Ok(reset?.into_pyobject(py)?.unbind())
+        })
+    }
+
     #[pyo3(signature = (user=None, model=None, *, ttl=None, **others))]
     fn reserve(
         &self,
@@ -358,6 +386,18 @@ fn lease(py: Python<'_>, reserved: Reserved) -> PyResult<Lease> {
 async fn reset(connection: &Connection, check: &OwnedCheck) -> Result<Vec<String>, Failure> {
     let limiter = connection.limiter().await?;
     let reset = limiter.reset(&check.check()).await?;
+    Ok(reset.iter().map(|id| id.as_str().to_owned()).collect())
+}
+
+async fn reset_user(
+    connection: &Connection,
+    checks: &[OwnedCheck],
+) -> Result<Vec<String>, Failure> {
+    let limiter = connection.limiter().await?;
+    let mut reset = BTreeSet::new();
+    for check in checks {
+        reset.extend(limiter.reset_user(&check.check()).await?);
+    }
     Ok(reset.iter().map(|id| id.as_str().to_owned()).collect())
 }
 
