@@ -225,7 +225,8 @@ pub(crate) fn amounts(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<(Uni
     }
     let mut amounts = Vec::with_capacity(value.len());
     for (unit, total) in value.iter() {
-        let text = unit.cast::<PyString>().map_err(|_| wrong_type(name, &unit, "units as str"))?;
+        let wrong = |_| wrong_type(&format!("a unit in {name}"), &unit, "str");
+        let text = unit.cast::<PyString>().map_err(wrong)?;
         let place = format!("{name}[{}]", shown(text.as_any()));
         let text = text.to_str().map_err(|_| no_unit(&place))?;
         amounts.push((cost_unit(&place, text)?, amount(&place, &total)?));

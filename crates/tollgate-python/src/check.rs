@@ -72,6 +72,14 @@ impl OwnedCheck {
         Ok(check)
     }
 
+    /// The same with another cost, if one is given.
+    pub(crate) fn costing(self, cost: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        match cost {
+            None => Ok(self),
+            given => Ok(Self { cost: self::cost(given)?, ..self }),
+        }
+    }
+
     /// The checks of `function` that name `user` without a model, and with each of `models`.
     pub(crate) fn of_user(
         function: &str,

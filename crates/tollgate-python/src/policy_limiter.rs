@@ -86,15 +86,16 @@ impl PolicyLimiter {
     }
 
     /// Decides a check, and charges it if it is admitted, once if it has a `request_id`.
-    #[pyo3(signature = (user=None, model=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, **others))]
     fn check(
         &self,
         py: Python<'_>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Decision> {
-        let check = OwnedCheck::parse("check", user, model, others)?;
+        let check = OwnedCheck::parse("check", user, model, others)?.costing(cost)?;
         self.clock.tick(py)?;
         let decision = at_once(self.service().check(&check.check()))?;
         self.counts.count(decision.allowed());
@@ -102,43 +103,46 @@ impl PolicyLimiter {
     }
 
     /// Whether a check is admitted; charges it if it is.
-    #[pyo3(signature = (user=None, model=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, **others))]
     fn allow(
         &self,
         py: Python<'_>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<bool> {
-        self.check(py, user, model, others).map(|decision| decision.0.allowed())
+        self.check(py, user, model, cost, others).map(|decision| decision.0.allowed())
     }
 
     /// The decision that `check` would make now; charges nothing.
-    #[pyo3(signature = (user=None, model=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, **others))]
     fn peek(
         &self,
         py: Python<'_>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Decision> {
-        let check = OwnedCheck::parse("peek", user, model, others)?;
+        let check = OwnedCheck::parse("peek", user, model, others)?.costing(cost)?;
         self.clock.tick(py)?;
         at_once(self.service().peek(&check.check())).map(Decision)
     }
 
     /// Decides a check like `check`; if it is admitted, returns a lease that holds what it reserved for `ttl` seconds. Raises
     /// `RateLimitExceeded` if it is denied.
-    #[pyo3(signature = (user=None, model=None, *, ttl=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, *, ttl=None, **others))]
     fn reserve(
         &self,
         py: Python<'_>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         ttl: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Lease> {
-        let check = OwnedCheck::parse("reserve", user, model, others)?;
+        let check = OwnedCheck::parse("reserve", user, model, others)?.costing(cost)?;
         let ttl = self::ttl(ttl)?;
         self.clock.tick(py)?;
         let reserved = at_once(self.service().reserve(&check.check(), ttl))?;

@@ -64,8 +64,8 @@ def test_checks_are_decided_by_the_server(client: Client, user: str) -> None:
     assert first
     assert (first.policy_id, first.limit, first.count, first.remaining) == ("requests", 3, 2, 1)
     assert [limit["policyId"] for limit in first.limits] == ["requests", "tokens", "output"]
-    assert client.peek(user, "gpt-4").count == 2
-    assert client.check(user, "gpt-4")
+    assert client.peek(user, "gpt-4", 0).count == 2
+    assert client.check(user, "gpt-4", 1)
     denied = client.check(user, "gpt-4")
     assert not denied
     assert (denied.reason, denied.degraded) == ("limit_exceeded", False)

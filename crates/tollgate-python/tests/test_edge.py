@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tollgate import (
+    AsyncLease,
     AsyncPolicyLimiter,
     AsyncRateLimiter,
     Decision,
@@ -281,7 +282,7 @@ def test_the_most_keys_are_checked(max_keys: Any, error: type[Exception]) -> Non
         MultiTierRateLimiter(max_keys=max_keys)
 
 
-@pytest.mark.parametrize("clock", [1.0, "time", object()])
+@pytest.mark.parametrize("clock", [1.0, "time", object(), ManualClock])
 def test_a_clock_is_a_clock(clock: Any) -> None:
     with pytest.raises(TypeError, match=r"clock is not a clock; accepted: a ManualClock"):
         RateLimiter(1, 60, clock=clock)
@@ -292,6 +293,20 @@ def test_a_manual_clock_takes_times(seconds: float, clock: ManualClock) -> None:
     for call in (clock.advance, clock.set, ManualClock):
         with pytest.raises(ValueError, match=r"accepted: a number of seconds"):
             call(seconds)
+
+
+def test_a_manual_clock_does_not_move_past_its_last_time() -> None:
+    clock = ManualClock(18_446_744_000)
+    clock.advance(72)
+    with pytest.raises(ValueError, match=r"seconds lead past the last time of a clock; accepted"):
+        clock.advance(1)
+    assert clock.now() == 18_446_744_072
+
+
+@pytest.mark.parametrize("lease", [None, 3, RateLimiter()])
+def test_an_async_lease_wraps_a_lease(lease: Any) -> None:
+    with pytest.raises(TypeError, match=r"lease is of the type .*; accepted: a tollgate.Lease"):
+        AsyncLease(lease)
 
 
 def test_unknown_arguments_are_refused() -> None:

@@ -298,6 +298,8 @@ def test_what_is_no_limiter_and_no_function_is_refused_at_once(limiter: RateLimi
         rate_limited(limiter, lambda _: None)(number)
     with pytest.raises(TypeError, match=r"key returned the type str; accepted: the arguments"):
         rate_limited(limiter, text)(function)()
+    with pytest.raises(TypeError, match=r"key returned a name of the type int; accepted: the arg"):
+        rate_limited(limiter, lambda: {1: "alice"})(function)()  # type: ignore[dict-item]
 
 
 def test_flask_requests_are_limited(limiter: RateLimiter) -> None:

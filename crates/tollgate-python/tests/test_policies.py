@@ -133,7 +133,7 @@ def test_it_counts_its_checks(limiter: PolicyLimiter) -> None:
         ({"user": "a", "cost": {"concurrency": 1}}, ValueError, "names no unit"),
         ({"user": "a", "cost": {"tokens": -1}}, ValueError, "cost.tokens. is -1"),
         ({"user": "a", "cost": {"tokens": "1"}}, TypeError, "cost.tokens. is of the type str"),
-        ({"user": "a", "cost": {1: 1}}, TypeError, "cost is of the type int; accepted: units"),
+        ({"user": "a", "cost": {1: 1}}, TypeError, "a unit in cost is of the type int; acc"),
         ({"user": "a", "cost": {f"u{n}": 1 for n in range(17)}}, ValueError, "has 17 units"),
         ({"user": "a", "attributes": ["x"]}, TypeError, "attributes is not a dict"),
         ({"user": "a", "attributes": {"user": "b"}}, ValueError, "accepted: the argument user"),
@@ -240,3 +240,20 @@ def test_wrong_models_of_a_user_clear_nothing(
     with pytest.raises(error, match=f"^{message}"):
         limiter.reset_user(user, models)
     assert used(limiter, "alice", "a") == before
+
+
+def test_a_cost_follows_the_model_as_in_a_rate_limiter(path: Path) -> None:
+    limiter = PolicyLimiter.from_file(path)
+    wrapped = AsyncPolicyLimiter(limiter)
+    assert limiter.check("alice", "gpt-4", 2).count == 2
+    assert not limiter.allow("alice", "gpt-4", 2)
+    assert limiter.peek("alice", "gpt-4", {"requests": 0}).count == 2
+    assert limiter.reserve("alice", "gpt-4", 1).decision.count == 3
+    assert asyncio.run(wrapped.peek("alice", "gpt-4", 0)).count == 3
+    assert asyncio.run(wrapped.check("alice", "gpt-3", 3)).count == 3
+    assert not asyncio.run(wrapped.allow("alice", "gpt-3", 1))
+    for wrong in (-1, 2**53):
+        with pytest.raises(ValueError, match=rf"^cost is {wrong}; accepted: an integer from 0"):
+            limiter.check("alice", "gpt-4", wrong)
+    with pytest.raises(TypeError, match=r"^a unit in cost is of the type int; accepted: str"):
+        limiter.check("alice", "gpt-4", {1: 1})  # type: ignore[dict-item]

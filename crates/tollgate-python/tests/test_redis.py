@@ -54,6 +54,37 @@ def test_a_decision_has_its_fields(redis_server: Redis, user: str) -> None:
     assert "ratelimit" in decision.headers()
 
 
+def test_a_cost_follows_the_model_as_in_memory(redis_server: Redis, user: str) -> None:
+    shared = limiter(redis_server)
+    assert shared.check(user, "gpt-4", 2).count == 2
+    assert not shared.allow(user, "gpt-4", 2)
+    assert shared.peek(user, "gpt-4", {"requests": 0}).count == 2
+    with shared.reserve(user, "gpt-4", 1) as lease:
+        assert lease.decision.count == 3
+    with pytest.raises(TypeError, match=r"multiple values for .*cost"):
+        shared.allow(user, "gpt-4", 1, cost=1)  # type: ignore[misc]
+
+    async def ask() -> None:
+        awaited = AsyncRedisRateLimiter(redis_server.url, 3, 3600, timeout=PATIENT)
+        assert (await awaited.peek(user, "gpt-4", 0)).count == 3
+        assert not await awaited.allow(user, "gpt-4", 1)
+        assert (await awaited.check(user, "gpt-3", 3)).count == 3
+        async with awaited.reserve(user, "gpt-5", 2) as held:
+            assert held.decision.count == 2
+
+    asyncio.run(ask())
+
+
+def test_a_count_is_that_of_a_user_and_a_model(redis_server: Redis, user: str) -> None:
+    shared, awaited = limiter(redis_server), AsyncRedisRateLimiter(redis_server.url)
+    missing: Any = None
+    for arguments, name in (((missing, "gpt-4"), "user"), ((user, missing), "model")):
+        with pytest.raises(TypeError, match=f"{name} is of the type NoneType; accepted: str"):
+            shared.get_request_count(*arguments)
+        with pytest.raises(TypeError, match=f"{name} is of the type NoneType; accepted: str"):
+            asyncio.run(awaited.get_request_count(*arguments))
+
+
 def test_limiters_share_their_limits(redis_server: Redis, user: str) -> None:
     limiters = [limiter(redis_server) for _ in range(3)]
     assert sum(shared.allow(user, "gpt-4") for shared in limiters * 3) == 3
@@ -278,7 +309,8 @@ def test_a_wrong_password_is_an_error_of_each_call(tmp_path: Path) -> None:
         ({"timeout": 0}, ValueError, "timeout is 0 s; accepted: a number of seconds from 0.01"),
         ({"timeout": "1"}, TypeError, "timeout is of the type str"),
         ({"catalog": "sqlite:x"}, ValueError, "api_key_secret is missing beside catalog"),
-        ({"api_key_secret": b"s"}, ValueError, "catalog is missing beside api_key_secret"),
+        ({"api_key_secret": b""}, ValueError, "api_key_secret has 0 bytes; accepted: at least 16"),
+        ({"api_key_secret": b"s" * 16}, ValueError, "catalog is missing beside api_key_secret"),
         ({"api_key_secret": "s"}, TypeError, "api_key_secret is of the type str; accepted: bytes"),
         ({"policies": "a.yaml", "catalog": "sqlite:x"}, ValueError, "policies is given beside"),
     ],

@@ -22,7 +22,7 @@ from tollgate import (
 )
 from tollgate.client import AsyncClient, Client
 
-SECRET = "a-password"
+SECRET = "a-long-password-of-nobody"
 
 
 def test_a_repr_names_the_limits() -> None:

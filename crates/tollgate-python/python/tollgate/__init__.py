@@ -31,12 +31,14 @@ from ._tollgate import (
 )
 from ._types import (
     CheckArguments,
+    Cost,
     LeaseLimit,
     LeaseState,
     Metrics,
     Quota,
     RateLimiterOptions,
     SharedMetrics,
+    SubjectArguments,
     TierReason,
 )
 
@@ -48,6 +50,7 @@ __all__ = [
     "AsyncRedisRateLimiter",
     "AsyncReservation",
     "CheckArguments",
+    "Cost",
     "Decision",
     "Lease",
     "LeaseLimit",
@@ -65,6 +68,7 @@ __all__ = [
     "RedisRateLimiter",
     "SharedMetrics",
     "StoreError",
+    "SubjectArguments",
     "Tier",
     "TierReason",
     "rate_limited",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ._tollgate import Decision
-    from ._types import CheckArguments, Metrics, TierReason
+    from ._types import CheckArguments, Cost, Metrics, SubjectArguments, TierReason
 
 
 L = TypeVar("L")
@@ -122,35 +122,48 @@ class AsyncPolicyLimiter:
         return f"<AsyncPolicyLimiter of {self.limiter!r}>"
 
     async def allow(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> bool:
         """See `PolicyLimiter.allow`."""
-        return self.limiter.allow(user, model, **others)
+        return self.limiter.allow(user, model, cost, **others)
 
     async def check(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision:
         """See `PolicyLimiter.check`."""
-        return self.limiter.check(user, model, **others)
+        return self.limiter.check(user, model, cost, **others)
 
     async def peek(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision:
         """See `PolicyLimiter.peek`."""
-        return self.limiter.peek(user, model, **others)
+        return self.limiter.peek(user, model, cost, **others)
 
     def reserve(
         self,
         user: str | None = None,
         model: str | None = None,
+        cost: Cost = None,
         *,
         ttl: float | None = None,
-        **others: Unpack[CheckArguments],
+        **others: Unpack[SubjectArguments],
     ) -> AsyncReservation[AsyncLease]:
         """See `PolicyLimiter.reserve`: `async with limiter.reserve(…) as lease`."""
 
         async def reserve() -> AsyncLease:
-            return AsyncLease(self.limiter.reserve(user, model, ttl=ttl, **others))
+            return AsyncLease(self.limiter.reserve(user, model, cost, ttl=ttl, **others))
 
         return AsyncReservation(reserve)
 

@@ -78,7 +78,13 @@ def arguments_of(key: object) -> dict[str, Any] | None:
         kind = type(key).__name__
         message = f"key returned the type {kind}; accepted: the arguments of check, or None"
         raise TypeError(message)
-    return dict(key)
+    arguments = dict(key)
+    for name in arguments:
+        if not isinstance(name, str):
+            kind = type(name).__name__
+            message = f"key returned a name of the type {kind}; accepted: the arguments of check"
+            raise TypeError(message)
+    return arguments
 
 
 def decide(limiter: Limiter, arguments: Mapping[str, Any]) -> Decision:

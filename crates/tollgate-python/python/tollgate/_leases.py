@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ._tollgate import Lease
+
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from ._tollgate import Decision, Lease
+    from ._tollgate import Decision
     from ._types import LeaseState
 
 L = TypeVar("L", bound=AbstractAsyncContextManager[Any])
@@ -22,6 +24,10 @@ class AsyncLease:
 
     def __init__(self, lease: Lease) -> None:
         """Wrap `lease`."""
+        if not isinstance(lease, Lease):
+            kind = type(lease).__name__
+            message = f"lease is of the type {kind}; accepted: a tollgate.Lease"
+            raise TypeError(message)
         self._lease = lease
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ._tollgate import Decision, Lease
-    from ._types import CheckArguments, SharedMetrics
+    from ._types import CheckArguments, Cost, SharedMetrics, SubjectArguments
 
 _HOW = "accepted: a URL, which can say everything, such as rediss://USER:PASSWORD@HOST:6379/0"
 
@@ -121,6 +121,14 @@ def _url(
     return f"{scheme}://{login}{places}{path}" + (f"?{urlencode(options)}" if options else "")
 
 
+def _refuse_none(user: object, model: object) -> None:
+    """Raise if one is None: other limits would be counted than those that are asked for."""
+    for name, value in (("user", user), ("model", model)):
+        if value is None:
+            message = f"{name} is of the type NoneType; accepted: str"
+            raise TypeError(message)
+
+
 class _Shared:
     """What both classes have: the limiter, and what needs no waiting."""
 
@@ -197,36 +205,49 @@ class RedisRateLimiter(_Shared):
         self._limiter.connect()
 
     def allow(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> bool:
         """Return whether the check is admitted; if it is, it is charged."""
-        return self._limiter.check(user, model, **others).allowed
+        return self._limiter.check(user, model, cost, **others).allowed
 
     def check(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision:
         """Decide the check, and charge it if it is admitted, once if it has a `request_id`."""
-        return self._limiter.check(user, model, **others)
+        return self._limiter.check(user, model, cost, **others)
 
     def peek(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision:
         """Return the decision that `check` would make now; charge nothing."""
-        return self._limiter.peek(user, model, **others)
+        return self._limiter.peek(user, model, cost, **others)
 
     def reserve(
         self,
         user: str | None = None,
         model: str | None = None,
+        cost: Cost = None,
         *,
         ttl: float | None = None,
-        **others: Unpack[CheckArguments],
+        **others: Unpack[SubjectArguments],
     ) -> Lease:
         """Decide the check like `check`; a lease holds what it reserved for `ttl` seconds (30).
 
         Raises `RateLimitExceeded` if it is denied.
         """
-        return self._limiter.reserve(user, model, ttl=ttl, **others)
+        return self._limiter.reserve(user, model, cost, ttl=ttl, **others)
 
     def reset(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
@@ -248,6 +269,7 @@ class RedisRateLimiter(_Shared):
 
     def get_request_count(self, user: str, model: str) -> int:
         """Return what is used of the closest limit of `user` on `model`."""
+        _refuse_none(user, model)
         return self._limiter.peek(user, model, cost=0).count
 
 
@@ -262,35 +284,50 @@ class AsyncRedisRateLimiter(_Shared):
         await self._limiter.connect_async()
 
     async def allow(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> bool:
         """See `RedisRateLimiter.allow`."""
-        return (await self._limiter.check_async(user, model, **others)).allowed
+        return (await self._limiter.check_async(user, model, cost, **others)).allowed
 
     async def check(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision:
         """See `RedisRateLimiter.check`."""
-        return await self._limiter.check_async(user, model, **others)
+        return await self._limiter.check_async(user, model, cost, **others)
 
     async def peek(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision:
         """See `RedisRateLimiter.peek`."""
-        return await self._limiter.peek_async(user, model, **others)
+        return await self._limiter.peek_async(user, model, cost, **others)
 
     def reserve(
         self,
         user: str | None = None,
         model: str | None = None,
+        cost: Cost = None,
         *,
         ttl: float | None = None,
-        **others: Unpack[CheckArguments],
+        **others: Unpack[SubjectArguments],
     ) -> AsyncReservation[AsyncLease]:
         """See `RedisRateLimiter.reserve`: `async with limiter.reserve(…) as lease`."""
 
         async def reserve() -> AsyncLease:
-            return AsyncLease(await self._limiter.reserve_async(user, model, ttl=ttl, **others))
+            return AsyncLease(
+                await self._limiter.reserve_async(user, model, cost, ttl=ttl, **others)
+            )
 
         return AsyncReservation(reserve)
 
@@ -308,4 +345,5 @@ class AsyncRedisRateLimiter(_Shared):
 
     async def get_request_count(self, user: str, model: str) -> int:
         """See `RedisRateLimiter.get_request_count`."""
+        _refuse_none(user, model)
         return (await self._limiter.peek_async(user, model, cost=0)).count

@@ -9,11 +9,13 @@ from typing_extensions import Self, Unpack, disjoint_base
 from ._config import RateLimitConfig, Tier
 from ._types import (
     CheckArguments,
+    Cost,
     LeaseState,
     Metrics,
     Quota,
     RateLimiterOptions,
     SharedMetrics,
+    SubjectArguments,
     TierReason,
 )
 
@@ -214,21 +216,34 @@ class PolicyLimiter:
     ) -> PolicyLimiter: ...
     def reload(self) -> None: ...
     def check(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision: ...
     def allow(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> bool: ...
     def peek(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision: ...
     def reserve(
         self,
         user: str | None = None,
         model: str | None = None,
+        cost: Cost = None,
         *,
         ttl: float | None = None,
-        **others: Unpack[CheckArguments],
+        **others: Unpack[SubjectArguments],
     ) -> Lease: ...
     def reset(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
@@ -257,10 +272,18 @@ class SharedLimiter:
     def connect(self) -> None: ...
     def connect_async(self) -> Future[None]: ...
     def check(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision: ...
     def peek(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision: ...
     def reset(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
@@ -272,10 +295,18 @@ class SharedLimiter:
         self, user: str, models: Iterable[str], **others: Unpack[CheckArguments]
     ) -> Future[list[str]]: ...
     def check_async(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Future[Decision]: ...
     def peek_async(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Future[Decision]: ...
     def reset_async(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
@@ -284,17 +315,19 @@ class SharedLimiter:
         self,
         user: str | None = None,
         model: str | None = None,
+        cost: Cost = None,
         *,
         ttl: float | None = None,
-        **others: Unpack[CheckArguments],
+        **others: Unpack[SubjectArguments],
     ) -> Lease: ...
     def reserve_async(
         self,
         user: str | None = None,
         model: str | None = None,
+        cost: Cost = None,
         *,
         ttl: float | None = None,
-        **others: Unpack[CheckArguments],
+        **others: Unpack[SubjectArguments],
     ) -> Future[Lease]: ...
     def get_metrics(self) -> SharedMetrics: ...
     def reset_metrics(self) -> SharedMetrics: ...

@@ -61,9 +61,16 @@ fn policy(quota: Quota, algorithm: &Bound<'_, PyAny>, name: &Bound<'_, PyAny>) -
     Ok(policy)
 }
 
+/// The secret of servers, which is as long as they accept.
 fn bytes(secret: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    const LEAST_BYTES: usize = 16;
     let wrong = |_| wrong_type("api_key_secret", secret, "bytes");
-    secret.cast::<PyBytes>().map(|secret| secret.as_bytes().to_vec()).map_err(wrong)
+    let bytes = secret.cast::<PyBytes>().map_err(wrong)?.as_bytes();
+    if bytes.len() < LEAST_BYTES {
+        let accepted = format!("at least {LEAST_BYTES} bytes, as in servers");
+        return Err(invalid("api_key_secret", &format!("has {} bytes", bytes.len()), &accepted));
+    }
+    Ok(bytes.to_vec())
 }
 
 /// What decides without the store.
@@ -158,15 +165,16 @@ impl SharedLimiter {
         future_of(py, work, |py, done| Ok(done.map(|()| py.None())?))
     }
 
-    #[pyo3(signature = (user=None, model=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, **others))]
     fn check(
         &self,
         py: Python<'_>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Decision> {
-        let check = OwnedCheck::parse("check", user, model, others)?;
+        let check = OwnedCheck::parse("check", user, model, others)?.costing(cost)?;
         self.wait(
             py,
             |connection| async move { decide(&connection, &check, Some(&self.counts)).await },
@@ -174,15 +182,16 @@ impl SharedLimiter {
         .map(Decision)
     }
 
-    #[pyo3(signature = (user=None, model=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, **others))]
     fn peek(
         &self,
         py: Python<'_>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Decision> {
-        let check = OwnedCheck::parse("peek", user, model, others)?;
+        let check = OwnedCheck::parse("peek", user, model, others)?.costing(cost)?;
         self.wait(py, |connection| async move { decide(&connection, &check, None).await })
             .map(Decision)
     }
@@ -199,30 +208,32 @@ impl SharedLimiter {
         self.wait(py, |connection| async move { reset(&connection, &check).await })
     }
 
-    #[pyo3(signature = (user=None, model=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, **others))]
     fn check_async<'py>(
         &self,
         py: Python<'py>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let check = OwnedCheck::parse("check", user, model, others)?;
+        let check = OwnedCheck::parse("check", user, model, others)?.costing(cost)?;
         let connection = self.connections.current();
         let counts = Arc::clone(&self.counts);
         let work = async move { decide(&connection, &check, Some(&counts)).await };
         future_of(py, work, decision)
     }
 
-    #[pyo3(signature = (user=None, model=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, **others))]
     fn peek_async<'py>(
         &self,
         py: Python<'py>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let check = OwnedCheck::parse("peek", user, model, others)?;
+        let check = OwnedCheck::parse("peek", user, model, others)?.costing(cost)?;
         let connection = self.connections.current();
         future_of(py, async move { decide(&connection, &check, None).await }, decision)
     }
@@ -269,16 +280,17 @@ impl SharedLimiter {
         })
     }
 
-    #[pyo3(signature = (user=None, model=None, *, ttl=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, *, ttl=None, **others))]
     fn reserve(
         &self,
         py: Python<'_>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         ttl: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Lease> {
-        let check = OwnedCheck::parse("reserve", user, model, others)?;
+        let check = OwnedCheck::parse("reserve", user, model, others)?.costing(cost)?;
         let ttl = self::ttl(ttl)?;
         let reserved = self.wait(py, |connection| async move {
             reserve(&connection, &check, ttl, &self.counts).await
@@ -286,16 +298,17 @@ impl SharedLimiter {
         lease(py, reserved)
     }
 
-    #[pyo3(signature = (user=None, model=None, *, ttl=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, *, ttl=None, **others))]
     fn reserve_async<'py>(
         &self,
         py: Python<'py>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         ttl: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let check = OwnedCheck::parse("reserve", user, model, others)?;
+        let check = OwnedCheck::parse("reserve", user, model, others)?.costing(cost)?;
         let (ttl, connection) = (self::ttl(ttl)?, self.connections.current());
         let counts = Arc::clone(&self.counts);
         let work = async move { reserve(&connection, &check, ttl, &counts).await };

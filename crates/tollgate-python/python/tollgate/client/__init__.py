@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from .._types import CheckArguments
+    from .._types import Cost, SubjectArguments
 
 __all__ = [
     "AsyncClient",
@@ -89,16 +89,24 @@ class Client(Calls):
             return self._without_server(error)
 
     def check(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> ServerDecision:
         """Decide a check, and charge it if it is allowed."""
-        return self._decide("check", {"user": user, "model": model, **others})
+        return self._decide("check", {"user": user, "model": model, "cost": cost, **others})
 
     def peek(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> ServerDecision:
         """Say what a check would be answered now; charges nothing."""
-        return self._decide("peek", {"user": user, "model": model, **others})
+        return self._decide("peek", {"user": user, "model": model, "cost": cost, **others})
 
     def check_batch(self, checks: Sequence[Check]) -> list[ServerDecision]:
         """Decide up to 1,000 checks, in their order. Each is decided by itself."""
@@ -112,16 +120,19 @@ class Client(Calls):
         self,
         user: str | None = None,
         model: str | None = None,
+        cost: Cost = None,
         *,
         ttl: float | None = None,
-        **others: Unpack[CheckArguments],
+        **others: Unpack[SubjectArguments],
     ) -> Lease:
         """Reserve what a request may use, for `ttl` seconds (30 by default).
 
         A denial raises `ReservationDenied`. Without the server there is no lease, so `on_failure`
         does not apply, and `ServerUnavailable` is raised.
         """
-        answer = self._send(reserve_call({"user": user, "model": model, **others}, ttl))
+        answer = self._send(
+            reserve_call({"user": user, "model": model, "cost": cost, **others}, ttl)
+        )
         return Lease(reserved(self._decision(answer)), self._send)
 
     def admin(self, method: str, path: str, body: object = None, **parameters: str | int) -> Any:
@@ -238,16 +249,24 @@ class AsyncClient(Calls):
             return self._without_server(error)
 
     async def check(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> ServerDecision:
         """See `Client.check`."""
-        return await self._decide("check", {"user": user, "model": model, **others})
+        return await self._decide("check", {"user": user, "model": model, "cost": cost, **others})
 
     async def peek(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> ServerDecision:
         """See `Client.peek`."""
-        return await self._decide("peek", {"user": user, "model": model, **others})
+        return await self._decide("peek", {"user": user, "model": model, "cost": cost, **others})
 
     async def check_batch(self, checks: Sequence[Check]) -> list[ServerDecision]:
         """See `Client.check_batch`."""
@@ -261,16 +280,17 @@ class AsyncClient(Calls):
         self,
         user: str | None = None,
         model: str | None = None,
+        cost: Cost = None,
         *,
         ttl: float | None = None,
-        **others: Unpack[CheckArguments],
+        **others: Unpack[SubjectArguments],
     ) -> AsyncReservation[AsyncLease]:
         """See `Client.reserve`: `async with client.reserve(…) as lease`.
 
         If the task is cancelled meanwhile, the lease is released in the background; not one with a
         `request_id`, because whoever reserves again with it gets the same lease.
         """
-        call = reserve_call({"user": user, "model": model, **others}, ttl)
+        call = reserve_call({"user": user, "model": model, "cost": cost, **others}, ttl)
         is_named = others.get("request_id") is not None
 
         async def reserve() -> AsyncLease:
