@@ -60,7 +60,9 @@ impl OwnedCheck {
         check.add("model", "model", model)?;
         for (name, value) in named.into_iter().flatten() {
             // An argument with a lone surrogate is none that is known.
-            let name = name.cast::<PyString>()?.to_string_lossy().into_owned();
+            let text = name.cast::<PyString>();
+            let text = text.map_err(|_| wrong_type("the name of an argument", &name, "str"))?;
+            let name = text.to_string_lossy().into_owned();
             check.take(function, &name, Some(&value).filter(|value| !value.is_none()))?;
         }
         if check.attributes.is_empty() {

@@ -288,6 +288,11 @@ def test_what_is_no_limiter_and_no_function_is_refused_at_once(limiter: RateLimi
             rate_limited(wrong, lambda: None)
     missing: Any = None
     number: Any = 3
+    for middleware in (asgi.RateLimitMiddleware, wsgi.RateLimitMiddleware):
+        with pytest.raises(TypeError, match=r"app is of the type NoneType; accepted: a function"):
+            middleware(missing, limiter, lambda _: None)
+    with pytest.raises(TypeError, match=r"app is of the type int; accepted: a flask.Flask"):
+        FlaskRateLimit(number, limiter=limiter, key=lambda _: None)
     with pytest.raises(TypeError, match=r"key is of the type NoneType; accepted: a function"):
         RateLimit(limiter, missing)
     with pytest.raises(TypeError, match=r"cost is of the type int; accepted: a function"):

@@ -37,6 +37,9 @@ class RateLimit:
 
     def init_app(self, app: Flask) -> None:
         """Limit the requests of `app`."""
+        if not callable(getattr(app, "before_request", None)):
+            message = f"app is of the type {type(app).__name__}; accepted: a flask.Flask"
+            raise TypeError(message)
         app.before_request(self._before)
         app.after_request(self._after)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,9 @@ _MAX_BATCH = 1000
 # A day. What waits for longer has no limit; and sockets refuse what no clock can count.
 _MAX_TIMEOUT_S = 86_400
 _MAX_SHOWN = 60
+# Of a URL, far above the ids that servers accept.
+_MAX_PART = 4096
+_MAX_PORT = 65_535
 
 
 def shown(value: object) -> str:
@@ -72,7 +76,9 @@ def _is_address(base_url: str) -> bool:
         url = httpx.URL(base_url)
     except (httpx.InvalidURL, UnicodeError):
         return False
-    return url.scheme in ("http", "https") and bool(url.host) and not (url.query or url.fragment)
+    if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
+        return False
+    return url.port is None or 0 < url.port <= _MAX_PORT
 
 
 def place_of(url: httpx.URL) -> str:
@@ -92,14 +98,35 @@ def check_admin_token(token: object) -> None:
         raise ValueError(message)
 
 
-def check_admin_call(method: object, path: object) -> None:
-    """Check the method and the path of a call of `/admin`."""
+def check_admin_call(
+    method: object, path: object, body: object, parameters: Mapping[str, object]
+) -> None:
+    """Check a call of `/admin`."""
     for name, value in (("method", method), ("path", path)):
         if not isinstance(value, str):
             message = f"{name} is of the type {type(value).__name__}; accepted: str"
             raise TypeError(message)
     if method not in _METHODS:
         message = f"method is {shown(method)}; accepted: {', '.join(_METHODS)}"
+        raise ValueError(message)
+    _check_sent("path", path)
+    try:
+        json.dumps(body, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"body cannot be written as JSON: {error}; accepted: what json.dumps takes"
+        raise type(error)(message) from None
+    for name, value in parameters.items():
+        if not isinstance(value, str | int):
+            kind = type(value).__name__
+            message = f"{shown(name)} is of the type {kind}; accepted: str or an integer"
+            raise TypeError(message)
+        _check_sent(shown(name), str(value))
+
+
+def _check_sent(name: str, text: object) -> None:
+    """Raise if `text` cannot be a part of a URL."""
+    if not isinstance(text, str) or not text.isprintable() or len(text) > _MAX_PART:
+        message = f"{name} cannot be sent; accepted: at most {_MAX_PART} printable characters"
         raise ValueError(message)
 
 

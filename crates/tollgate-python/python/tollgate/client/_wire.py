@@ -119,7 +119,7 @@ def reserve_call(check: Mapping[str, object], ttl: float | None) -> Call:
 
 def admin_call(method: str, path: str, body: object, parameters: Mapping[str, str | int]) -> Call:
     """Return the call of `/admin/{path}`."""
-    check_admin_call(method, path)
+    check_admin_call(method, path, body, parameters)
     path = f"/admin/{path.strip('/')}"
     return Call(method, path, body, is_admin=True, parameters=parameters or None)
 
