@@ -466,6 +466,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_reset_of_a_user_leaves_what_all_users_share() {
+        let window = Window::new(std::time::Duration::from_mins(1)).unwrap();
+        let policy = |scope| {
+            let (id, per) = (PolicyId::new(scope).unwrap(), Per::from_scope(scope).unwrap());
+            Policy::new(id, per, Amount::new(9), window)
+        };
+        let policies = ["GLOBAL", "MODEL", "USER", "USER_MODEL"].map(policy);
+        let service = service(PolicySet::new(policies.to_vec()).unwrap());
+        let check = Check::new("alice", "gpt-4");
+        service.check(&check).await.unwrap();
+        let reset = service.reset_user(&check).await.unwrap();
+        assert_eq!(reset.iter().map(PolicyId::as_str).collect::<Vec<_>>(), ["USER", "USER_MODEL"]);
+        let peeked = service.peek(&check).await.unwrap();
+        let counts = peeked.limits().iter().map(|one| (one.limit.policy_id().as_str(), one.count));
+        let counts: std::collections::BTreeMap<_, _> = counts.collect();
+        assert_eq!(
+            counts.into_iter().collect::<Vec<_>>(),
+            [("GLOBAL", 1), ("MODEL", 1), ("USER", 0), ("USER_MODEL", 0)]
+        );
+        assert_eq!(service.reset(&check).await.unwrap().len(), 4);
+        let peeked = service.peek(&check).await.unwrap();
+        assert!(peeked.limits().iter().all(|one| one.count == 0));
+    }
+
+    #[tokio::test]
     async fn a_batch_decides_each_check_by_itself_in_order() {
         let service = service(user_policy("two", 2));
         let checks = ["a", "a", "b", "a"].map(|user| Check::new(user, "gpt-4"));
