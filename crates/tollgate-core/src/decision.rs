@@ -115,6 +115,11 @@ impl LimitStatus {
     pub fn reason(&self) -> Option<Reason> {
         self.reason
     }
+
+    /// Of a calendar, how long the current period lasts, in seconds; `None` if nobody asked its clock.
+    pub fn period_s(&self) -> Option<NonZeroU32> {
+        self.period_s
+    }
 }
 
 fn reason(limit: &Limit, verdict: &Verdict) -> Option<Reason> {

@@ -1,17 +1,21 @@
 //! What callers pass, converted with errors that name the argument, the problem and what is accepted.
 
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyUnicodeEncodeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
-use tollgate::{Amount, Cost, Quota, Unit, Window};
+use tollgate::{Amount, Cost, PolicyId, Quota, Unit, Window};
 use tollgate_core::subject::{ACCEPTED_IDS, check_id};
 
 /// The most units in a cost, as in a request to a server.
 const MAX_COST_UNITS: usize = 16;
 /// The most keys of a store in memory, if the caller does not say.
 const DEFAULT_MAX_KEYS: usize = 10_000_000;
+/// What a text may be that nothing but memory limits.
+const ACCEPTED_TEXTS: &str = "a str that UTF-8 can encode: one without lone surrogates";
 /// The longest window, in seconds.
 const MAX_WINDOW_SECONDS: u64 = 366 * 86_400;
 
@@ -29,6 +33,14 @@ impl<'py> Given<'py> {
         match self {
             Self::Nothing => Ok(default.into_pyobject(py)?.into_any()),
             Self::Value(value) => Ok(value),
+        }
+    }
+
+    /// The value, if there is one.
+    pub(crate) fn value(self) -> Option<Bound<'py, PyAny>> {
+        match self {
+            Self::Nothing => None,
+            Self::Value(value) => Some(value),
         }
     }
 }
@@ -63,12 +75,17 @@ pub(crate) fn wrong_type(name: &str, value: &Bound<'_, PyAny>, accepted: &str) -
 
 /// An integer from 0 to `most`.
 pub(crate) fn integer(name: &str, value: &Bound<'_, PyAny>, most: u64) -> PyResult<u64> {
-    let accepted = || format!("an integer from 0 to {most}");
+    integer_in(name, value, 0..=most)
+}
+
+/// An integer in `range`.
+fn integer_in(name: &str, value: &Bound<'_, PyAny>, range: RangeInclusive<u64>) -> PyResult<u64> {
+    let accepted = || format!("an integer from {} to {}", range.start(), range.end());
     if value.is_instance_of::<PyBool>() || !value.is_instance_of::<PyInt>() {
         return Err(wrong_type(name, value, &accepted()));
     }
     match value.extract::<u64>() {
-        Ok(number) if number <= most => Ok(number),
+        Ok(number) if range.contains(&number) => Ok(number),
         _ => Err(invalid(name, &format!("is {}", shown(value)), &accepted())),
     }
 }
@@ -90,9 +107,10 @@ pub(crate) fn amount(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Amount> {
 }
 
 /// The cost of a check in the unit of its only limit; 1 if it is not given.
-pub(crate) fn single_cost(value: Option<&Bound<'_, PyAny>>) -> PyResult<u32> {
-    let Some(value) = value else { return Ok(1) };
-    let number = integer("cost", value, u32::MAX.into())?;
+#[inline]
+pub(crate) fn single_cost(value: Given<'_>) -> PyResult<u32> {
+    let Given::Value(value) = value else { return Ok(1) };
+    let number = integer("cost", &value, u32::MAX.into())?;
     Ok(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
@@ -126,15 +144,20 @@ pub(crate) fn quota(
     Ok(Quota::new(limit, window(window_seconds.0, window_seconds.1)?.as_duration()))
 }
 
+/// The window of `quota` in a `repr`.
+pub(crate) fn shown_seconds(quota: Quota) -> String {
+    format!("{} s", quota.window.as_secs_f64())
+}
+
 /// A quota as a pair or as a `RateLimitConfig`.
 pub(crate) fn quota_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Quota> {
     let names = (format!("{name}.max_requests"), format!("{name}.window_seconds"));
     if let Ok((limit, window)) = value.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() {
         return quota((&names.0, &limit), (&names.1, &window));
     }
-    match (value.getattr("max_requests"), value.getattr("window_seconds")) {
-        (Ok(limit), Ok(window)) => quota((&names.0, &limit), (&names.1, &window)),
-        _ => Err(wrong_type(
+    match limit_and_window(value)? {
+        Some((limit, window)) => quota((&names.0, &limit), (&names.1, &window)),
+        None => Err(wrong_type(
             name,
             value,
             "a RateLimitConfig or a pair (max_requests, window_seconds)",
@@ -142,13 +165,37 @@ pub(crate) fn quota_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Quota> 
     }
 }
 
+/// The limit and the window of a `RateLimitConfig`; `None` if `value` does not have both.
+pub(crate) fn limit_and_window<'py>(
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+    let (limit, window) =
+        (value.getattr_opt("max_requests")?, value.getattr_opt("window_seconds")?);
+    Ok(limit.zip(window))
+}
+
+/// The path of a file.
+pub(crate) fn path(name: &str, value: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
+    let accepted = "the path of a file, as a str or an os.PathLike";
+    let path = match value.extract::<PathBuf>() {
+        Ok(path) => path,
+        Err(error) if error.is_instance_of::<PyUnicodeEncodeError>(value.py()) => {
+            return Err(invalid(name, "has a lone surrogate", accepted));
+        }
+        Err(_) => return Err(wrong_type(name, value, accepted)),
+    };
+    match path.as_os_str().as_encoded_bytes() {
+        [] => Err(invalid(name, "is empty", accepted)),
+        bytes if bytes.contains(&0) => Err(invalid(name, "has a null character", accepted)),
+        _ => Ok(path),
+    }
+}
+
 /// The most keys of a store in memory; 10 million if it is not given.
 pub(crate) fn max_keys(value: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
     let Some(value) = value else { return Ok(DEFAULT_MAX_KEYS) };
-    match integer("max_keys", value, u32::MAX.into())? {
-        0 => Err(invalid("max_keys", "is 0", &format!("an integer from 1 to {}", u32::MAX))),
-        number => Ok(usize::try_from(number).unwrap_or(usize::MAX)),
-    }
+    let number = integer_in("max_keys", value, 1..=u32::MAX.into())?;
+    Ok(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
 /// A dict.
@@ -178,7 +225,8 @@ pub(crate) fn amounts(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<(Uni
     }
     let mut amounts = Vec::with_capacity(value.len());
     for (unit, total) in value.iter() {
-        let text = unit.cast::<PyString>().map_err(|_| wrong_type(name, &unit, "units as str"))?;
+        let wrong = |_| wrong_type(&format!("a unit in {name}"), &unit, "str");
+        let text = unit.cast::<PyString>().map_err(wrong)?;
         let place = format!("{name}[{}]", shown(text.as_any()));
         let text = text.to_str().map_err(|_| no_unit(&place))?;
         amounts.push((cost_unit(&place, text)?, amount(&place, &total)?));
@@ -208,17 +256,30 @@ pub(crate) fn cost(value: Option<&Bound<'_, PyAny>>) -> PyResult<Cost> {
     Ok(cost)
 }
 
-/// The text of `value`.
+/// The text of `value`, which can be any.
+#[inline]
 pub(crate) fn text<'a>(name: &str, value: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    text_of(name, value, ACCEPTED_TEXTS)
+}
+
+/// The text of `value`, of which `accepted` is accepted.
+#[inline]
+fn text_of<'a>(name: &str, value: &'a Bound<'_, PyAny>, accepted: &str) -> PyResult<&'a str> {
     let text = value.cast::<PyString>().map_err(|_| wrong_type(name, value, "str"))?;
-    text.to_str().map_err(|_| invalid(name, "has a lone surrogate", ACCEPTED_IDS))
+    text.to_str().map_err(|_| invalid(name, "has a lone surrogate", accepted))
 }
 
 /// An id, as servers accept it.
 pub(crate) fn id(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
-    let text = text(name, value)?;
+    let text = text_of(name, value, ACCEPTED_IDS)?;
     match check_id(text) {
         Ok(()) => Ok(text.to_owned()),
         Err(problem) => Err(invalid(name, &problem.to_string(), ACCEPTED_IDS)),
     }
+}
+
+/// The id of a policy.
+pub(crate) fn policy_id(name: &str, value: &Bound<'_, PyAny>) -> PyResult<PolicyId> {
+    let text = text_of(name, value, ACCEPTED_IDS)?;
+    PolicyId::new(text).map_err(|problem| invalid(name, &problem.to_string(), ACCEPTED_IDS))
 }

@@ -7,10 +7,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use tollgate::{Attribute, Check, Cost, Subject};
 
-use crate::arguments::{cost, id, invalid, text};
+use crate::arguments::{cost, id, invalid, quoted, text, wrong_type};
 
 /// The most attributes of a check, as in a request to a server.
 const MAX_ATTRIBUTES: usize = 32;
+
+/// The most models of which the usage of a user is cleared at once.
+const MAX_MODELS: usize = 1_000;
 
 /// The arguments that name what a built-in attribute names.
 const OWN_ARGUMENTS: [(&str, &str); 6] = [
@@ -56,7 +59,10 @@ impl OwnedCheck {
         check.add("user", "user", user)?;
         check.add("model", "model", model)?;
         for (name, value) in named.into_iter().flatten() {
-            let name = name.cast::<PyString>()?.to_str()?.to_owned();
+            // An argument with a lone surrogate is none that is known.
+            let text = name.cast::<PyString>();
+            let text = text.map_err(|_| wrong_type("the name of an argument", &name, "str"))?;
+            let name = text.to_string_lossy().into_owned();
             check.take(function, &name, Some(&value).filter(|value| !value.is_none()))?;
         }
         if check.attributes.is_empty() {
@@ -66,6 +72,39 @@ impl OwnedCheck {
             )));
         }
         Ok(check)
+    }
+
+    /// The same with another cost, if one is given.
+    pub(crate) fn costing(self, cost: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        match cost {
+            None => Ok(self),
+            given => Ok(Self { cost: self::cost(given)?, ..self }),
+        }
+    }
+
+    /// The checks of `function` that name `user` without a model, and with each of `models`.
+    pub(crate) fn of_user(
+        function: &str,
+        user: &Bound<'_, PyAny>,
+        models: &Bound<'_, PyAny>,
+        named: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Vec<Self>> {
+        // It is refused where it is None, unlike in a check.
+        id("user", user)?;
+        let given = if models.is_instance_of::<PyString>() { None } else { models.try_iter().ok() };
+        let accepted = "a sequence of the names of models";
+        let given = given.ok_or_else(|| wrong_type("models", models, accepted))?;
+        let mut checks = vec![Self::parse(function, Some(user), None, named)?];
+        for (at, model) in given.enumerate() {
+            if at == MAX_MODELS {
+                let accepted = format!("at most {MAX_MODELS} models");
+                return Err(invalid("models", &format!("has more than {MAX_MODELS}"), &accepted));
+            }
+            let model = model?;
+            id(&format!("models[{at}]"), &model)?;
+            checks.push(Self::parse(function, Some(user), Some(&model), named)?);
+        }
+        Ok(checks)
     }
 
     /// Takes the argument `name`.
@@ -89,8 +128,9 @@ impl OwnedCheck {
                 Ok(())
             }
             _ => Err(PyTypeError::new_err(format!(
-                "{function}() has no argument {name:?}; accepted: user, model, tenant, api_key, service, ip, attributes, cost, \
-                 request_id"
+                "{function}() has no argument {}; accepted: user, model, tenant, api_key, service, ip, attributes, cost, \
+                 request_id",
+                quoted(name)
             ))),
         }
     }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 use tollgate::{Clock, MonotonicClock, Timestamp};
 
-use crate::arguments::seconds;
+use crate::arguments::{invalid, seconds};
 
 const ACCEPTED_TIMES: &str = "a number of seconds from 0 to 18446744073";
 /// The last second of a [`Timestamp`].
@@ -26,7 +27,7 @@ fn timestamp(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Timestamp> {
 fn length(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     let length = seconds(name, value, ACCEPTED_TIMES)?;
     if length.as_secs() >= MAX_SECONDS {
-        return Err(crate::arguments::invalid(name, "is too large", ACCEPTED_TIMES));
+        return Err(invalid(name, "is too large", ACCEPTED_TIMES));
     }
     Ok(length)
 }
@@ -43,6 +44,10 @@ impl ManualClock {
     /// Moves the clock forward by `seconds`.
     fn advance(&self, seconds: &Bound<'_, PyAny>) -> PyResult<()> {
         let length = length("seconds", seconds)?;
+        let end = Duration::from_nanos(self.0.now().as_ns()).saturating_add(length);
+        if end.as_secs() >= MAX_SECONDS {
+            return Err(invalid("seconds", "lead past the last time of a clock", ACCEPTED_TIMES));
+        }
         self.0.set(self.0.now().after(length));
         Ok(())
     }
@@ -98,7 +103,8 @@ impl LimiterClock {
         if let Ok(manual) = given.cast::<ManualClock>() {
             return Ok((Self { called: None }, StoreClock::Manual(manual.get().0.clone())));
         }
-        if !given.is_callable() {
+        // A class is called to make an object, not to tell the time.
+        if !given.is_callable() || given.is_instance_of::<PyType>() {
             return Err(pyo3::exceptions::PyTypeError::new_err(
                 "clock is not a clock; accepted: a ManualClock, or a function that returns seconds, such as time.time",
             ));

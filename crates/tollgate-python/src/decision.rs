@@ -1,20 +1,50 @@
 //! Decisions: the fields of a server's answer as attributes, and `to_dict` with the names of the answer.
 
 use http::HeaderMap;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use tollgate::{Amount, Reason, Window};
 use tollgate_core::OverLimit;
 
+use crate::decision_state::{DecisionState, StatusState};
+
 /// The answer to a check: the numbers of the binding limit, and every limit that took part.
 #[pyclass(frozen, eq, weakref, module = "tollgate")]
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Decision(pub(crate) tollgate::Decision);
 
 /// The verdict of one limit.
 #[pyclass(frozen, eq, module = "tollgate")]
-#[derive(Debug, PartialEq)]
-pub(crate) struct LimitStatus(tollgate::LimitStatus);
+#[derive(Debug)]
+pub(crate) struct LimitStatus(pub(crate) tollgate::LimitStatus);
+
+/// Decisions are the same if they show the same: what a store needs of a limit besides is lost when one is pickled.
+impl PartialEq for Decision {
+    fn eq(&self, other: &Self) -> bool {
+        DecisionState::of(&self.0) == DecisionState::of(&other.0)
+    }
+}
+
+impl PartialEq for LimitStatus {
+    fn eq(&self, other: &Self) -> bool {
+        StatusState::of(&self.0) == StatusState::of(&other.0)
+    }
+}
+
+/// What pickle keeps of an object: a function, and its arguments.
+type Reduced<'py> = (&'static Py<PyAny>, (u64, Bound<'py, PyDict>));
+
+/// The function of the module called `name`, which makes an object again.
+fn restoring<'a>(
+    py: Python<'_>,
+    function: &'a PyOnceLock<Py<PyAny>>,
+    name: &str,
+) -> PyResult<&'a Py<PyAny>> {
+    function.import(py, "tollgate._tollgate", name)?;
+    function.get(py).ok_or_else(|| PyRuntimeError::new_err("the module has lost a function"))
+}
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -163,6 +193,13 @@ impl Decision {
         slf
     }
 
+    /// What pickle keeps: all that it shows. It can be read by the same version of these names (`decision_state`).
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let function = restoring(py, &FUNCTION, "restore_decision")?;
+        Ok((function, DecisionState::of(&self.0).write(py)?))
+    }
+
     fn __repr__(&self) -> String {
         let verdict = if self.0.allowed() { "allowed" } else { "denied" };
         let Some(headline) = self.0.headline() else { return format!("<Decision {verdict}>") };
@@ -303,6 +340,13 @@ impl LimitStatus {
     fn __deepcopy__(slf: Py<Self>, memo: &Bound<'_, PyAny>) -> Py<Self> {
         let _ = memo;
         slf
+    }
+
+    /// What pickle keeps: all that it shows.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let function = restoring(py, &FUNCTION, "restore_limit_status")?;
+        Ok((function, StatusState::of(&self.0).write_alone(py)?))
     }
 
     fn __repr__(&self) -> String {

@@ -244,6 +244,8 @@ impl Lease {
     }
 
     /// Remembers that so much of each unit was used in all so far, for the next extension or the end.
+    ///
+    /// `totals` is a dict of integers by unit, such as `{"output_tokens": 120}`. Nothing is sent.
     fn observe(&self, totals: &Bound<'_, PyAny>) -> PyResult<()> {
         let new = amounts("totals", totals)?;
         let mut observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -256,7 +258,11 @@ impl Lease {
         Ok(())
     }
 
-    /// Lets it live for `ttl` seconds from now, or as long again as before, and asks for `wanted` in all.
+    /// Lets it live for `ttl` seconds from now (0.1 to 3600), or as long again as before, and asks for `wanted` in all.
+    ///
+    /// `wanted` is a dict of integers by unit, such as `{"output_tokens": 2000}`. Returns the lease as a dict (`LeaseState`), whose
+    /// `proceed` is False if what was wanted was not admitted; None if the store has no such lease any more. Raises
+    /// `RuntimeError` if the lease has been ended here, and `StoreError` if the store does not answer.
     #[pyo3(signature = (ttl=None, wanted=None))]
     fn extend<'py>(
         &self,
@@ -268,6 +274,9 @@ impl Lease {
     }
 
     /// Settles it with `usage`, all that was used by unit. A unit that is not named stays as reserved.
+    ///
+    /// `usage` is a dict of integers by unit, such as `{"output_tokens": 300}`. Returns and raises what `extend` does; after a
+    /// `StoreError` it may be called again, and counts once.
     fn settle<'py>(
         &self,
         py: Python<'py>,
@@ -276,11 +285,13 @@ impl Lease {
         self.run(py, Operation::Settle(totals(&amounts("usage", usage)?)))
     }
 
-    /// Gives everything back, as if the check had not been made.
+    /// Gives everything back, as if the check had not been made. Returns and raises what `extend` does.
     fn release<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         self.run(py, Operation::Release)
     }
 
+    /// `extend` for the running event loop: returns a future of what it returns. A future that is cancelled does not take the
+    /// extension back. Raises `RuntimeError` if no event loop runs in this thread.
     #[pyo3(signature = (ttl=None, wanted=None))]
     fn extend_async<'py>(
         &self,
@@ -291,6 +302,7 @@ impl Lease {
         self.run_async(py, extension(ttl, wanted)?)
     }
 
+    /// `settle` for the running event loop: returns a future of what it returns, as `extend_async` does.
     fn settle_async<'py>(
         &self,
         py: Python<'py>,
@@ -299,6 +311,7 @@ impl Lease {
         self.run_async(py, Operation::Settle(totals(&amounts("usage", usage)?)))
     }
 
+    /// `release` for the running event loop: returns a future of what it returns, as `extend_async` does.
     fn release_async<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.run_async(py, Operation::Release)
     }
@@ -331,7 +344,14 @@ impl Lease {
 
     fn __repr__(&self) -> String {
         let state = if self.has_ended.load(Ordering::Relaxed) { "ended" } else { "open" };
-        format!("<Lease {state}>")
+        // Without its id: whoever knows it can settle the lease.
+        let limits = self.decision.limits().len();
+        let Some(headline) = self.decision.headline() else {
+            return format!("<Lease {state}, in {limits} limits>");
+        };
+        let (policy, unit) = (headline.limit.policy_id().as_str(), headline.limit.unit().name());
+        let (count, limit) = (headline.count, headline.limit.amount());
+        format!("<Lease {state}, in {limits} limits: {count} of {limit} {unit} by {policy:?}>")
     }
 }
 

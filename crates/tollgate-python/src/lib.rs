@@ -12,6 +12,7 @@ mod check;
 mod clock;
 mod counts;
 mod decision;
+mod decision_state;
 mod errors;
 mod lease;
 mod multi_tier;
@@ -36,6 +37,8 @@ mod _tollgate {
     use super::clock::ManualClock;
     #[pymodule_export]
     use super::decision::{Decision, LimitStatus};
+    #[pymodule_export]
+    use super::decision_state::{restore_decision, restore_limit_status};
     #[pymodule_export]
     use super::errors::StoreError;
     #[pymodule_export]

@@ -1,5 +1,6 @@
 //! The policies of a file, decided in memory by the code of the server.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +14,7 @@ use tollgate_catalog::{Resolver, SnapshotReader, policy_file};
 use tollgate_service::{DirectoryLookup, RateLimitService, UnknownApiKeys};
 use tollgate_store::MemoryStore;
 
-use crate::arguments::max_keys;
+use crate::arguments::{Given, max_keys, path};
 use crate::at_once::at_once;
 use crate::check::OwnedCheck;
 use crate::clock::{LimiterClock, StoreClock};
@@ -62,13 +63,15 @@ impl PolicyLimiter {
 impl PolicyLimiter {
     /// The limiter with the policies of the file at `path`: YAML, JSON or TOML, as `tollgate serve --catalog file:PATH` takes it.
     #[staticmethod]
-    #[pyo3(signature = (path, *, max_keys=None, clock=None), text_signature = "(path, *, max_keys=10000000, clock=None)")]
+    #[pyo3(signature = (path, *, max_keys=Given::Nothing, clock=None), text_signature = "(path, *, max_keys=10000000, clock=None)")]
     fn from_file(
-        path: PathBuf,
-        max_keys: Option<&Bound<'_, PyAny>>,
+        path: &Bound<'_, PyAny>,
+        max_keys: Given<'_>,
         clock: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let options = MemoryStoreOptions::default().max_keys(self::max_keys(max_keys)?);
+        let path = self::path("path", path)?;
+        let options =
+            MemoryStoreOptions::default().max_keys(self::max_keys(max_keys.value().as_ref())?);
         let (clock, of_store) = LimiterClock::new(clock)?;
         let store = Arc::new(MemoryStore::with_clock(of_store, &options));
         let service = Mutex::new(service_of(&path, &store)?);
@@ -83,15 +86,16 @@ impl PolicyLimiter {
     }
 
     /// Decides a check, and charges it if it is admitted, once if it has a `request_id`.
-    #[pyo3(signature = (user=None, model=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, **others))]
     fn check(
         &self,
         py: Python<'_>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Decision> {
-        let check = OwnedCheck::parse("check", user, model, others)?;
+        let check = OwnedCheck::parse("check", user, model, others)?.costing(cost)?;
         self.clock.tick(py)?;
         let decision = at_once(self.service().check(&check.check()))?;
         self.counts.count(decision.allowed());
@@ -99,43 +103,46 @@ impl PolicyLimiter {
     }
 
     /// Whether a check is admitted; charges it if it is.
-    #[pyo3(signature = (user=None, model=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, **others))]
     fn allow(
         &self,
         py: Python<'_>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<bool> {
-        self.check(py, user, model, others).map(|decision| decision.0.allowed())
+        self.check(py, user, model, cost, others).map(|decision| decision.0.allowed())
     }
 
     /// The decision that `check` would make now; charges nothing.
-    #[pyo3(signature = (user=None, model=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, **others))]
     fn peek(
         &self,
         py: Python<'_>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Decision> {
-        let check = OwnedCheck::parse("peek", user, model, others)?;
+        let check = OwnedCheck::parse("peek", user, model, others)?.costing(cost)?;
         self.clock.tick(py)?;
         at_once(self.service().peek(&check.check())).map(Decision)
     }
 
     /// Decides a check like `check`; if it is admitted, returns a lease that holds what it reserved for `ttl` seconds. Raises
     /// `RateLimitExceeded` if it is denied.
-    #[pyo3(signature = (user=None, model=None, *, ttl=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, *, ttl=None, **others))]
     fn reserve(
         &self,
         py: Python<'_>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         ttl: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Lease> {
-        let check = OwnedCheck::parse("reserve", user, model, others)?;
+        let check = OwnedCheck::parse("reserve", user, model, others)?.costing(cost)?;
         let ttl = self::ttl(ttl)?;
         self.clock.tick(py)?;
         let reserved = at_once(self.service().reserve(&check.check(), ttl))?;
@@ -157,6 +164,26 @@ impl PolicyLimiter {
         let check = OwnedCheck::parse("reset", user, model, others)?;
         self.clock.tick(py)?;
         let reset = at_once(self.service().reset(&check.check()))?;
+        Ok(reset.iter().map(|id| id.as_str().to_owned()).collect())
+    }
+
+    /// Clears what `user` has used of each of `models`, at most 1,000, under the limits that are kept per user, and returns the ids of
+    /// their policies. What all users share, such as the limit of a model, stays; so does what the user has used of other
+    /// models under limits per user and model. `others` are those of `check`, such as the user's `tenant`.
+    #[pyo3(signature = (user, models, **others))]
+    fn reset_user(
+        &self,
+        py: Python<'_>,
+        user: &Bound<'_, PyAny>,
+        models: &Bound<'_, PyAny>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Vec<String>> {
+        let checks = OwnedCheck::of_user("reset_user", user, models, others)?;
+        self.clock.tick(py)?;
+        let (service, mut reset) = (self.service(), BTreeSet::new());
+        for check in &checks {
+            reset.extend(at_once(service.reset_user(&check.check()))?);
+        }
         Ok(reset.iter().map(|id| id.as_str().to_owned()).collect())
     }
 

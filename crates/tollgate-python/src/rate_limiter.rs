@@ -5,7 +5,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use tollgate::{Amount, Counting, Unit, Window};
 
-use crate::arguments::{Given, invalid, max_keys, quota, quoted, single_cost};
+use crate::arguments::{
+    Given, id, invalid, limit_and_window, max_keys, quota, quoted, shown_seconds, single_cost,
+    text, wrong_type,
+};
 use crate::clock::{LimiterClock, StoreClock};
 use crate::counts::metrics_dict;
 use crate::decision::Decision;
@@ -16,11 +19,16 @@ use crate::decision::Decision;
 pub(crate) struct RateLimiter {
     limiter: tollgate::RateLimiter<StoreClock>,
     clock: LimiterClock,
+    /// Its limit, as it is shown.
+    shown: String,
 }
 
 /// How a limiter counts over a window.
-fn counting(algorithm: &str, limit: u64) -> PyResult<impl FnOnce(Window) -> Counting> {
+fn counting(algorithm: Given<'_>, limit: u64) -> PyResult<impl FnOnce(Window) -> Counting + use<>> {
     let refill = Amount::new(limit).unwrap_or(Amount::MAX);
+    let algorithm = algorithm.value();
+    let given = algorithm.as_ref().map(|algorithm| text("algorithm", algorithm)).transpose()?;
+    let algorithm = given.unwrap_or("sliding_window_log");
     let named = match algorithm {
         "sliding_window_log" => 0,
         "sliding_window_counter" => 1,
@@ -40,11 +48,29 @@ fn counting(algorithm: &str, limit: u64) -> PyResult<impl FnOnce(Window) -> Coun
     })
 }
 
+/// The unit of a limit whose checks have a cost.
+fn named_unit(unit: &Bound<'_, PyAny>) -> PyResult<Unit> {
+    let name = text("unit", unit)?;
+    let unit = Unit::parse(name).filter(Unit::has_cost);
+    let problem = || format!("is {}", quoted(name));
+    unit.ok_or_else(|| invalid("unit", &problem(), Unit::ACCEPTED_IN_COSTS))
+}
+
+/// The arguments of a check.
+#[inline]
+fn asked<'a>(
+    user: &'a Bound<'_, PyAny>,
+    model: &'a Bound<'_, PyAny>,
+    cost: Given<'_>,
+) -> PyResult<(&'a str, &'a str, u32)> {
+    Ok((text("user", user)?, text("model", model)?, single_cost(cost)?))
+}
+
 #[pymethods]
 impl RateLimiter {
     #[new]
-    #[pyo3(signature = (max_requests=Given::Nothing, window_seconds=Given::Nothing, *, algorithm="sliding_window_log", unit="requests",
-        name="default", max_keys=None, clock=None),
+    #[pyo3(signature = (max_requests=Given::Nothing, window_seconds=Given::Nothing, *, algorithm=Given::Nothing, unit=Given::Nothing,
+        name=Given::Nothing, max_keys=Given::Nothing, clock=None),
         text_signature = "(max_requests=100, window_seconds=3600, *, algorithm='sliding_window_log', unit='requests', \
         name='default', max_keys=10000000, clock=None)")]
     #[expect(clippy::too_many_arguments, reason = "the keyword arguments are the interface")]
@@ -52,27 +78,29 @@ impl RateLimiter {
         py: Python<'_>,
         max_requests: Given<'_>,
         window_seconds: Given<'_>,
-        algorithm: &str,
-        unit: &str,
-        name: &str,
-        max_keys: Option<&Bound<'_, PyAny>>,
+        algorithm: Given<'_>,
+        unit: Given<'_>,
+        name: Given<'_>,
+        max_keys: Given<'_>,
         clock: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let (max_requests, window_seconds) =
             (max_requests.or(py, 100)?, window_seconds.or(py, 3_600)?);
         let quota = quota(("max_requests", &max_requests), ("window_seconds", &window_seconds))?;
-        let unit = Unit::parse(unit).filter(Unit::has_cost).ok_or_else(|| {
-            invalid("unit", &format!("is {}", quoted(unit)), Unit::ACCEPTED_IN_COSTS)
-        })?;
+        let counting = counting(algorithm, quota.limit)?;
+        let unit = unit.value().map_or(Ok(Unit::Requests), |unit| named_unit(&unit))?;
+        let name = name.value().map_or(Ok("default".to_owned()), |name| id("name", &name))?;
         let (clock, of_store) = LimiterClock::new(clock)?;
+        let shown =
+            format!("{name:?}: {} {} in {}", quota.limit, unit.name(), shown_seconds(quota));
         let limiter = tollgate::RateLimiter::builder(quota.limit, quota.window)
-            .counting(counting(algorithm, quota.limit)?)
+            .counting(counting)
             .unit(unit)
             .name(name)
-            .max_keys(self::max_keys(max_keys)?)
+            .max_keys(self::max_keys(max_keys.value().as_ref())?)
             .build_with_clock(of_store)
             .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
-        Ok(Self { limiter, clock })
+        Ok(Self { limiter, clock, shown })
     }
 
     /// The limiter with the limit of `config`; `options` are those of the constructor.
@@ -83,59 +111,72 @@ impl RateLimiter {
         config: &Bound<'py, PyAny>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        cls.call((config.getattr("max_requests")?, config.getattr("window_seconds")?), options)
+        let accepted = "a tollgate.RateLimitConfig";
+        let limit =
+            limit_and_window(config)?.ok_or_else(|| wrong_type("config", config, accepted))?;
+        cls.call(limit, options)
     }
 
     /// Whether a request by `user` for `model` may pass now. If it may, it is charged; a denial changes nothing.
-    #[pyo3(signature = (user, model, cost=None), text_signature = "($self, user, model, cost=1)")]
+    #[pyo3(signature = (user, model, cost=Given::Nothing), text_signature = "($self, user, model, cost=1)")]
     fn allow(
         &self,
         py: Python<'_>,
-        user: &str,
-        model: &str,
-        cost: Option<&Bound<'_, PyAny>>,
+        user: &Bound<'_, PyAny>,
+        model: &Bound<'_, PyAny>,
+        cost: Given<'_>,
     ) -> PyResult<bool> {
+        let (user, model, cost) = asked(user, model, cost)?;
         self.clock.tick(py)?;
-        match single_cost(cost)? {
+        match cost {
             1 => Ok(self.limiter.allow(user, model)),
             cost => Ok(self.limiter.check_cost(user, model, cost).allowed()),
         }
     }
 
     /// The same as `allow`, with the whole decision.
-    #[pyo3(signature = (user, model, cost=None), text_signature = "($self, user, model, cost=1)")]
+    #[pyo3(signature = (user, model, cost=Given::Nothing), text_signature = "($self, user, model, cost=1)")]
     fn check(
         &self,
         py: Python<'_>,
-        user: &str,
-        model: &str,
-        cost: Option<&Bound<'_, PyAny>>,
+        user: &Bound<'_, PyAny>,
+        model: &Bound<'_, PyAny>,
+        cost: Given<'_>,
     ) -> PyResult<Decision> {
+        let (user, model, cost) = asked(user, model, cost)?;
         self.clock.tick(py)?;
-        Ok(Decision(self.limiter.check_cost(user, model, single_cost(cost)?)))
+        Ok(Decision(self.limiter.check_cost(user, model, cost)))
     }
 
     /// The decision that `check` would make now; charges nothing.
-    #[pyo3(signature = (user, model, cost=None), text_signature = "($self, user, model, cost=1)")]
+    #[pyo3(signature = (user, model, cost=Given::Nothing), text_signature = "($self, user, model, cost=1)")]
     fn peek(
         &self,
         py: Python<'_>,
-        user: &str,
-        model: &str,
-        cost: Option<&Bound<'_, PyAny>>,
+        user: &Bound<'_, PyAny>,
+        model: &Bound<'_, PyAny>,
+        cost: Given<'_>,
     ) -> PyResult<Decision> {
+        let (user, model, cost) = asked(user, model, cost)?;
         self.clock.tick(py)?;
-        Ok(Decision(self.limiter.peek(user, model, single_cost(cost)?)))
+        Ok(Decision(self.limiter.peek(user, model, cost)))
     }
 
     /// What `user` has used of `model` in the window that ends now.
-    fn get_request_count(&self, py: Python<'_>, user: &str, model: &str) -> PyResult<u64> {
+    fn get_request_count(
+        &self,
+        py: Python<'_>,
+        user: &Bound<'_, PyAny>,
+        model: &Bound<'_, PyAny>,
+    ) -> PyResult<u64> {
+        let (user, model) = (text("user", user)?, text("model", model)?);
         self.clock.tick(py)?;
         Ok(self.limiter.request_count(user, model))
     }
 
     /// Clears what `user` has used, of all models.
-    fn reset_user(&self, py: Python<'_>, user: &str) -> PyResult<()> {
+    fn reset_user(&self, py: Python<'_>, user: &Bound<'_, PyAny>) -> PyResult<()> {
+        let user = text("user", user)?;
         self.clock.tick(py)?;
         self.limiter.reset_user(user);
         Ok(())
@@ -156,6 +197,10 @@ impl RateLimiter {
         self.clock.tick(py)?;
         self.limiter.sweep();
         Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<RateLimiter {}>", self.shown)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

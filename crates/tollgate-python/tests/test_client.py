@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -64,8 +65,8 @@ def test_checks_are_decided_by_the_server(client: Client, user: str) -> None:
     assert first
     assert (first.policy_id, first.limit, first.count, first.remaining) == ("requests", 3, 2, 1)
     assert [limit["policyId"] for limit in first.limits] == ["requests", "tokens", "output"]
-    assert client.peek(user, "gpt-4").count == 2
-    assert client.check(user, "gpt-4")
+    assert client.peek(user, "gpt-4", 0).count == 2
+    assert client.check(user, "gpt-4", 1)
     denied = client.check(user, "gpt-4")
     assert not denied
     assert (denied.reason, denied.degraded) == ("limit_exceeded", False)
@@ -346,6 +347,13 @@ BAD_CONNECTIONS = [
     ({"timeout": -1}, ValueError, "timeout is -1"),
     ({"timeout": float("nan")}, ValueError, "timeout is nan"),
     ({"timeout": float("inf")}, ValueError, "timeout is inf"),
+    ({"timeout": 86_401}, ValueError, "timeout is 86401; accepted: seconds above 0, at most 86400"),
+    ({"timeout": 10**400}, ValueError, f"timeout is 1{'0' * 59}…; accepted: seconds above 0"),
+    ({"timeout": 10**5000}, ValueError, "timeout is too large; accepted: seconds above 0"),
+    ({"base_url": "http://h:65536"}, ValueError, "accepted: http://HOST"),
+    ({"base_url": "http://\ud800"}, ValueError, "accepted: http://HOST"),
+    ({"base_url": "a" * 10**6}, ValueError, f"base_url is '{'a' * 59}…; accepted: http://HOST"),
+    ({"on_failure": "a" * 10**6}, ValueError, f"on_failure is '{'a' * 59}…; accepted: 'raise'"),
     ({"on_failure": "fail"}, ValueError, "on_failure is 'fail'"),
     ({"on_failure": None}, ValueError, "on_failure is None"),
     ({"admin_token": b"t"}, TypeError, "admin_token is of the type bytes"),
@@ -485,3 +493,38 @@ def test_the_end_of_a_lease_reaches_the_server_although_its_task_is_cancelled(en
 
     asyncio.run(run())
     assert len(arrived) == 1
+
+
+ITSELF: list[object] = []
+ITSELF.append(ITSELF)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parameters", "error", "problem"),
+    [
+        (("TRACE", "policies"), {}, ValueError, "method is 'TRACE'; accepted: GET, POST"),
+        (("GET", 3), {}, TypeError, "path is of the type int; accepted: str"),
+        (("GET", "a\nb"), {}, ValueError, "path cannot be sent; accepted: at most 4096 printable"),
+        (("GET", "\ud800"), {}, ValueError, "path cannot be sent; accepted: at most 4096 printab"),
+        (("GET", "a" * 10**6), {}, ValueError, "path cannot be sent; accepted: at most 4096 prin"),
+        (("POST", "policies", object()), {}, TypeError, "body cannot be written as JSON: Object"),
+        (("POST", "policies", [float("nan")]), {}, ValueError, "body cannot be written as JSON: "),
+        (("POST", "policies", ITSELF), {}, ValueError, "body cannot be written as JSON: Circular"),
+        (("GET", "users"), {"limit": 1.5}, TypeError, "'limit' is of the type float; accepted: s"),
+        (("GET", "users"), {"after": "\ud800"}, ValueError, "'after' cannot be sent; accepted: at"),
+    ],
+)
+def test_a_wrong_call_of_the_admin_interface_is_refused_before_it_is_sent(
+    arguments: Any, parameters: Any, error: type[Exception], problem: str, nobody: str
+) -> None:
+    client, awaited = Client(nobody, admin_token=TOKEN), AsyncClient(nobody, admin_token=TOKEN)
+    with pytest.raises(error, match=re.escape(problem)):
+        client.admin(*arguments, **parameters)
+    with pytest.raises(error, match=re.escape(problem)):
+        asyncio.run(awaited.admin(*arguments, **parameters))
+
+
+def test_a_check_of_a_batch_has_names_that_are_text(client: Client) -> None:
+    wrong: Any = {1: "alice"}
+    with pytest.raises(TypeError, match=r"checks\[1\]: the name of an argument is of the type int"):
+        client.check_batch([{"user": "alice"}, wrong])

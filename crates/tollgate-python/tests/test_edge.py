@@ -12,14 +12,18 @@ from typing import Any
 
 import pytest
 from tollgate import (
+    AsyncLease,
     AsyncPolicyLimiter,
     AsyncRateLimiter,
     Decision,
     ManualClock,
     MultiTierRateLimiter,
+    PolicyLimiter,
     RateLimitConfig,
     RateLimiter,
     RateLimitExceeded,
+    RedisRateLimiter,
+    Tier,
 )
 
 
@@ -69,12 +73,42 @@ def test_a_limit_that_is_not_given_is_the_default_and_none_is_not() -> None:
             RateLimiter(**arguments)
     with pytest.raises(TypeError, match=r"max_requests is of the type NoneType"):
         RateLimiter.from_config(RateLimitConfig(missing))
+    for name in ("algorithm", "unit", "name", "max_keys"):
+        with pytest.raises(TypeError, match=rf"{name} is of the type NoneType; accepted"):
+            RateLimiter(1, 60, **{name: missing})
+    for name in ("per_user_model", "per_model", "max_keys"):
+        with pytest.raises(TypeError, match=rf"{name} is of the type NoneType; accepted"):
+            MultiTierRateLimiter(**{name: missing})
+    limiter, tiers = RateLimiter(), MultiTierRateLimiter()
+    for call in (limiter.allow, limiter.check, limiter.peek, tiers.check):
+        with pytest.raises(TypeError, match=r"cost is of the type NoneType; accepted: an integer"):
+            call("alice", "gpt-4", missing)
+    assert limiter.get_metrics()["total"] == 0
+
+
+@pytest.mark.parametrize("config", [(1, 2), None, 3, RateLimiter])
+def test_a_config_is_a_config(config: Any) -> None:
+    with pytest.raises(TypeError, match=r"config is of the type .*; accepted: a tollgate.RateLimi"):
+        RateLimiter.from_config(config)
+
+
+def test_an_error_of_a_config_is_raised_as_it_is() -> None:
+    class Config:
+        max_requests = 1
+
+        @property
+        def window_seconds(self) -> float:
+            raise KeyError("window_seconds")
+
+    config: Any = Config()
+    with pytest.raises(KeyError, match="window_seconds"):
+        RateLimiter.from_config(config)
 
 
 def test_a_long_text_is_shortened_in_an_error() -> None:
-    for name in ("algorithm", "unit"):
+    for name in ("algorithm", "unit", "name"):
         long: Any = {name: "a" * 10**6}
-        with pytest.raises(ValueError, match=rf"{name} is .*1000000 bytes") as error:
+        with pytest.raises(ValueError, match=rf"{name} (is|has) .*1000000 bytes") as error:
             RateLimiter(1, 60, **long)
         assert len(str(error.value)) < 400
 
@@ -103,10 +137,15 @@ def test_users_and_models_are_text(wrong: Any) -> None:
     limiter = RateLimiter(1, 60)
     for arguments in ((wrong, "gpt-4"), ("alice", wrong)):
         for call in (limiter.allow, limiter.check, limiter.peek, limiter.get_request_count):
-            with pytest.raises(TypeError):
+            with pytest.raises(TypeError, match=r"^(user|model) is of the type .*; accepted: str$"):
                 call(*arguments)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"^user is of the type .*; accepted: str$"):
         limiter.reset_user(wrong)
+    tiers = MultiTierRateLimiter()
+    with pytest.raises(TypeError, match=r"^user is of the type .*; accepted: str$"):
+        tiers.allow(wrong, "gpt-4")
+    with pytest.raises(TypeError, match=r"^model is of the type .*; accepted: str$"):
+        tiers.get_model_request_count(wrong)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +161,63 @@ def test_any_text_is_a_user_and_a_model(text: str) -> None:
 
 
 def test_a_lone_surrogate_is_not_text() -> None:
-    limiter = RateLimiter(1, 60)
-    with pytest.raises(UnicodeEncodeError):
-        limiter.allow("\ud800", "gpt-4")
+    limiter, tiers, text = RateLimiter(1, 60), MultiTierRateLimiter(), "a\ud800"
+    message = r"has a lone surrogate; accepted: a str that UTF-8 can encode"
+    for call in (limiter.allow, limiter.peek, limiter.get_request_count, tiers.allow, tiers.check):
+        with pytest.raises(ValueError, match=f"^user {message}"):
+            call(text, "gpt-4")
+        with pytest.raises(ValueError, match=f"^model {message}"):
+            call("alice", text)
+    for reset in (limiter.reset_user, tiers.reset_user):
+        with pytest.raises(ValueError, match=f"^user {message}"):
+            reset(text)
+    for name in ("algorithm", "unit", "name"):
+        with pytest.raises(ValueError, match=rf"^{name} has a lone surrogate; accepted"):
+            RateLimiter(1, 60, **{name: text})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^path has a lone surrogate; accepted: the path of"):
+        PolicyLimiter.from_file(text)
+    with pytest.raises(ValueError, match=r"^client has a lone surrogate"):
+        RedisRateLimiter(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        ("", ValueError, "path is empty; accepted: the path of a file"),
+        ("a\0b", ValueError, "path has a null character; accepted: the path of a file"),
+        (3, TypeError, "path is of the type int; accepted: the path of a file"),
+        (b"policies.yaml", TypeError, "path is of the type bytes; accepted: the path of a file"),
+        (None, TypeError, "path is of the type NoneType; accepted: the path of a file"),
+    ],
+)
+def test_a_path_is_that_of_a_file(path: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^{message}"):
+        PolicyLimiter.from_file(path)
+    if path is not None:
+        with pytest.raises(error, match=f"^{message}".replace("path", "policies", 1)):
+            RedisRateLimiter("redis://127.0.0.1", policies=path)
+
+
+@pytest.mark.parametrize(
+    ("models", "error", "message"),
+    [
+        (None, TypeError, "is of the type NoneType; accepted: a sequence of the names of models"),
+        ("gpt-4", TypeError, "is of the type str; accepted: a sequence of the names of models"),
+        (3, TypeError, "is of the type int; accepted: a sequence of the names of models"),
+        (["gpt-4", 3], TypeError, r"\[1\] is of the type int; accepted: str"),
+        (["\ud800"], ValueError, r"\[0\] has a lone surrogate; accepted"),
+    ],
+)
+def test_the_models_of_a_tier_are_texts(models: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=rf'tiers\["premium"\].models ?{message}'):
+        MultiTierRateLimiter(tiers={"premium": Tier((1, 60), (1, 60), models)})
+
+
+def test_the_name_of_a_tier_is_an_id() -> None:
+    for name in ("a" * 10**6, "a\nb", "\ud800"):
+        with pytest.raises(ValueError, match=r"a name in tiers .*; accepted: ") as error:
+            MultiTierRateLimiter(tiers={name: Tier((1, 60), (1, 60))})
+        assert len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize("cost", [1.0, "1", True, [], float("nan")])
@@ -174,7 +267,7 @@ def test_an_unknown_unit_is_refused(unit: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "a" * 257, "a\nb"])
 def test_a_name_is_an_id(name: str) -> None:
-    with pytest.raises(ValueError, match=r"the name .*; accepted: 1 to 256 bytes"):
+    with pytest.raises(ValueError, match=r"^name .*; accepted: 1 to 256 bytes"):
         RateLimiter(1, 60, name=name)
 
 
@@ -182,11 +275,14 @@ def test_a_name_is_an_id(name: str) -> None:
     ("max_keys", "error"), [(0, ValueError), (-1, ValueError), ("9", TypeError)]
 )
 def test_the_most_keys_are_checked(max_keys: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match=r"max_keys is"):
+    message = r"max_keys is .*; accepted: an integer from 1 to 4294967295"
+    with pytest.raises(error, match=message):
         RateLimiter(1, 60, max_keys=max_keys)
+    with pytest.raises(error, match=message):
+        MultiTierRateLimiter(max_keys=max_keys)
 
 
-@pytest.mark.parametrize("clock", [1.0, "time", object()])
+@pytest.mark.parametrize("clock", [1.0, "time", object(), ManualClock])
 def test_a_clock_is_a_clock(clock: Any) -> None:
     with pytest.raises(TypeError, match=r"clock is not a clock; accepted: a ManualClock"):
         RateLimiter(1, 60, clock=clock)
@@ -197,6 +293,20 @@ def test_a_manual_clock_takes_times(seconds: float, clock: ManualClock) -> None:
     for call in (clock.advance, clock.set, ManualClock):
         with pytest.raises(ValueError, match=r"accepted: a number of seconds"):
             call(seconds)
+
+
+def test_a_manual_clock_does_not_move_past_its_last_time() -> None:
+    clock = ManualClock(18_446_744_000)
+    clock.advance(72)
+    with pytest.raises(ValueError, match=r"seconds lead past the last time of a clock; accepted"):
+        clock.advance(1)
+    assert clock.now() == 18_446_744_072
+
+
+@pytest.mark.parametrize("lease", [None, 3, RateLimiter()])
+def test_an_async_lease_wraps_a_lease(lease: Any) -> None:
+    with pytest.raises(TypeError, match=r"lease is of the type .*; accepted: a tollgate.Lease"):
+        AsyncLease(lease)
 
 
 def test_unknown_arguments_are_refused() -> None:

@@ -17,6 +17,8 @@ import httpx
 import pytest
 from servers import Redis
 from tollgate import (
+    AsyncMultiTierRateLimiter,
+    AsyncPolicyLimiter,
     AsyncRateLimiter,
     AsyncRedisRateLimiter,
     ManualClock,
@@ -28,8 +30,11 @@ from tollgate import (
     rate_limited,
     wsgi,
 )
+from tollgate.client import Client
 from tollgate.fastapi import RateLimit
 from tollgate.flask import RateLimit as FlaskRateLimit
+from tollgate.grpc import RateLimitInterceptor
+from tollgate.limits import TollgateStorage
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "python"
 
@@ -181,14 +186,31 @@ def test_wsgi_answers_429_with_the_fields_of_a_server(limiter: RateLimiter) -> N
     assert limits(call_wsgi(app, "/health")[1]) == {}
 
 
-def test_wsgi_refuses_a_limiter_that_needs_await() -> None:
-    app = wsgi.RateLimitMiddleware(
-        wsgi_app,
-        AsyncRateLimiter(),  # type: ignore[arg-type]
-        lambda _: {"user": "a", "model": "b"},
-    )
-    with pytest.raises(TypeError, match=r"AsyncRateLimiter needs await; accepted: a limiter that"):
-        call_wsgi(app, "/a")
+def test_what_does_not_await_refuses_a_limiter_that_needs_it_when_it_is_made(
+    redis_server: Redis, tmp_path: Path
+) -> None:
+    def key(_: object) -> Any:
+        return {"user": "a", "model": "b"}
+
+    path = tmp_path / "policies.yaml"
+    path.write_text("policies: [{id: p, per: [user], limit: 1, windowSeconds: 60}]")
+    awaited: list[Any] = [
+        AsyncRateLimiter(),
+        AsyncMultiTierRateLimiter(),
+        AsyncPolicyLimiter(PolicyLimiter.from_file(path)),
+        AsyncRedisRateLimiter(redis_server.url),
+    ]
+    for limiter in awaited:
+        kind = type(limiter).__name__
+        message = rf"{kind} needs await; accepted: a limiter that does not"
+        with pytest.raises(TypeError, match=message):
+            wsgi.RateLimitMiddleware(wsgi_app, limiter, key)
+        with pytest.raises(TypeError, match=message):
+            FlaskRateLimit(limiter=limiter, key=key)
+        with pytest.raises(TypeError, match=message):
+            RateLimitInterceptor(limiter, key)
+        with pytest.raises(TypeError, match=message):
+            rate_limited(limiter, key)(key)
 
 
 def test_fastapi_routes_depend_on_it(limiter: RateLimiter) -> None:
@@ -256,7 +278,8 @@ def test_what_is_no_limiter_and_no_function_is_refused_at_once(limiter: RateLimi
     def function() -> None: ...
 
     wrong: Any
-    for wrong in (None, 3, RateLimiter):
+    client = type("Own", (Client,), {})("http://127.0.0.1:1")
+    for wrong in (None, 3, RateLimiter, client, TollgateStorage()):
         with pytest.raises(TypeError, match=r"limiter is of the type .*; accepted: a limiter"):
             RateLimit(wrong, lambda _: None)
         with pytest.raises(TypeError, match=r"limiter is of the type"):
@@ -265,12 +288,23 @@ def test_what_is_no_limiter_and_no_function_is_refused_at_once(limiter: RateLimi
             rate_limited(wrong, lambda: None)
     missing: Any = None
     number: Any = 3
+    for middleware in (asgi.RateLimitMiddleware, wsgi.RateLimitMiddleware):
+        with pytest.raises(TypeError, match=r"app is of the type NoneType; accepted: a function"):
+            middleware(missing, limiter, lambda _: None)
+    with pytest.raises(TypeError, match=r"app is of the type int; accepted: a flask.Flask"):
+        FlaskRateLimit(number, limiter=limiter, key=lambda _: None)
     with pytest.raises(TypeError, match=r"key is of the type NoneType; accepted: a function"):
         RateLimit(limiter, missing)
     with pytest.raises(TypeError, match=r"cost is of the type int; accepted: a function"):
         RateLimit(limiter, lambda _: None, number)
+    with pytest.raises(TypeError, match=r"key is of the type NoneType; accepted: a function"):
+        rate_limited(limiter, missing)
+    with pytest.raises(TypeError, match=r"what is decorated is of the type int; accepted: a func"):
+        rate_limited(limiter, lambda _: None)(number)
     with pytest.raises(TypeError, match=r"key returned the type str; accepted: the arguments"):
         rate_limited(limiter, text)(function)()
+    with pytest.raises(TypeError, match=r"key returned a name of the type int; accepted: the arg"):
+        rate_limited(limiter, lambda: {1: "alice"})(function)()  # type: ignore[dict-item]
 
 
 def test_flask_requests_are_limited(limiter: RateLimiter) -> None:

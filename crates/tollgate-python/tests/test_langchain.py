@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from langchain_core.language_models import FakeListChatModel
@@ -94,3 +95,23 @@ def test_a_limiter_that_would_block_the_loop_is_refused(redis_server: Redis) -> 
     model_limiter = ModelLimiter(RedisRateLimiter(redis_server.url), "app", "gpt-4")
     with pytest.raises(TypeError, match=r"would block the event loop"):
         asyncio.run(model_limiter.aacquire())
+
+
+def test_what_is_wrong_is_refused_when_it_is_made(redis_server: Redis) -> None:
+    limiter, wrong = RateLimiter(), RedisRateLimiter(redis_server.url)
+    missing: Any = None
+    other: Any
+    for other in (missing, 3, AsyncRateLimiter()):
+        with pytest.raises(TypeError, match=r"(is of the type .*|needs await); accepted: a lim"):
+            ModelLimiter(other, "app", "gpt-4")
+    with pytest.raises(TypeError, match=r"would block the event loop"):
+        ModelLimiter(limiter, "app", "gpt-4", async_limiter=wrong)
+    with pytest.raises(TypeError, match=r"limiter is of the type int"):
+        number: Any = 3
+        ModelLimiter(limiter, "app", "gpt-4", async_limiter=number)
+    with pytest.raises(TypeError, match=r"user is of the type NoneType; accepted: str"):
+        ModelLimiter(limiter, missing, "gpt-4")
+    with pytest.raises(TypeError, match=r"model is of the type NoneType; accepted: str"):
+        ModelLimiter(limiter, "app", missing)
+    with pytest.raises(TypeError, match=r"sleep is of the type NoneType; accepted: a function"):
+        ModelLimiter(limiter, "app", "gpt-4", sleep=missing)

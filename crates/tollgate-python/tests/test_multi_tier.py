@@ -96,8 +96,8 @@ def test_the_defaults_are_100_for_a_user_and_10_000_for_a_model() -> None:
         ({"per_model": (1, 0)}, ValueError, "per_model.window_seconds is 0"),
         ({"tiers": {"a": (1, 60)}}, TypeError, 'tiers."a". is not a Tier'),
         ({"tiers": {1: Tier((1, 60), (1, 60))}}, TypeError, "a name in tiers is of the type int"),
-        ({"tiers": {"a": Tier((1, 60), (1, 60), "gpt-4")}}, TypeError, "models is a str"),
-        ({"tiers": {"a": Tier((1, 60), (1, 60), [4])}}, TypeError, "models is of the type int"),  # type: ignore[list-item]
+        ({"tiers": {"a": Tier((1, 60), (1, 60), "gpt-4")}}, TypeError, "models is of the type str"),
+        ({"tiers": {"a": Tier((1, 60), (1, 60), [4])}}, TypeError, r"models\[0\] is of the t"),  # type: ignore[list-item]
         ({"tiers": {"default": Tier((1, 60), (1, 60))}}, ValueError, "the tier .default. is given"),
         ({"tiers": {"": Tier((1, 60), (1, 60))}}, None, ""),
         (

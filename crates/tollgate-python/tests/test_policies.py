@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tollgate import ManualClock, PolicyLimiter
+from tollgate import AsyncPolicyLimiter, ManualClock, PolicyLimiter
 
 POLICIES = """
 policies:
@@ -132,7 +133,7 @@ def test_it_counts_its_checks(limiter: PolicyLimiter) -> None:
         ({"user": "a", "cost": {"concurrency": 1}}, ValueError, "names no unit"),
         ({"user": "a", "cost": {"tokens": -1}}, ValueError, "cost.tokens. is -1"),
         ({"user": "a", "cost": {"tokens": "1"}}, TypeError, "cost.tokens. is of the type str"),
-        ({"user": "a", "cost": {1: 1}}, TypeError, "cost is of the type int; accepted: units"),
+        ({"user": "a", "cost": {1: 1}}, TypeError, "a unit in cost is of the type int; acc"),
         ({"user": "a", "cost": {f"u{n}": 1 for n in range(17)}}, ValueError, "has 17 units"),
         ({"user": "a", "attributes": ["x"]}, TypeError, "attributes is not a dict"),
         ({"user": "a", "attributes": {"user": "b"}}, ValueError, "accepted: the argument user"),
@@ -179,3 +180,80 @@ def test_a_file_that_is_wrong_is_refused(
 def test_the_constructor_names_the_other_way() -> None:
     with pytest.raises(TypeError):
         PolicyLimiter()
+
+
+OF_A_USER = """
+policies:
+  - {id: per-user-and-model, per: [user, model], limit: 1, windowSeconds: 60}
+  - {id: per-user, per: [user], limit: 9, windowSeconds: 60}
+  - {id: per-model, per: [model], limit: 100, windowSeconds: 60}
+  - {id: per-tenant, per: [tenant], limit: 100, windowSeconds: 60}
+"""
+
+
+def used(limiter: PolicyLimiter, user: str, model: str) -> dict[str, int]:
+    decision = limiter.peek(user, model, tenant="acme", cost=0)
+    return {limit.policy_id: limit.count for limit in decision.limits}
+
+
+def test_what_a_user_has_used_is_cleared_and_what_all_use_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text(OF_A_USER)
+    limiter = PolicyLimiter.from_file(path)
+    for user in ("alice", "bob"):
+        for model in ("a", "b", "c"):
+            assert limiter.allow(user, model, tenant="acme")
+    cleared = limiter.reset_user("alice", ["a", "b"], tenant="acme")
+    assert cleared == ["per-user", "per-user-and-model"]
+    shared = {"per-model": 2, "per-tenant": 6}
+    assert used(limiter, "alice", "a") == {"per-user-and-model": 0, "per-user": 0, **shared}
+    assert used(limiter, "alice", "c") == {"per-user-and-model": 1, "per-user": 0, **shared}
+    assert used(limiter, "bob", "a") == {"per-user-and-model": 1, "per-user": 3, **shared}
+    # Without a model, only what is kept without one.
+    assert limiter.reset_user("bob", (), tenant="acme") == ["per-user"]
+    assert used(limiter, "bob", "a") == {"per-user-and-model": 1, "per-user": 0, **shared}
+    wrapped = AsyncPolicyLimiter(limiter)
+    assert asyncio.run(wrapped.reset_user("bob", ["a"], tenant="acme")) == cleared
+    assert used(limiter, "bob", "a") == {"per-user-and-model": 0, "per-user": 0, **shared}
+
+
+@pytest.mark.parametrize(
+    ("user", "models", "error", "message"),
+    [
+        (None, ["a"], TypeError, "user is of the type NoneType; accepted: str"),
+        ("", ["a"], ValueError, "user is empty; accepted: 1 to 256 bytes"),
+        ("alice", "a", TypeError, "models is of the type str; accepted: a sequence of the names"),
+        ("alice", None, TypeError, "models is of the type NoneType; accepted: a sequence"),
+        ("alice", ["a", None], TypeError, r"models\[1\] is of the type NoneType; accepted: str"),
+        ("alice", ["a", ""], ValueError, r"models\[1\] is empty; accepted: 1 to 256 bytes"),
+        ("alice", ["a"] * 1001, ValueError, "models has more than 1000; accepted: at most 1000"),
+    ],
+)
+def test_wrong_models_of_a_user_clear_nothing(
+    user: Any, models: Any, error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text(OF_A_USER)
+    limiter = PolicyLimiter.from_file(path)
+    assert limiter.allow("alice", "a", tenant="acme")
+    before = used(limiter, "alice", "a")
+    with pytest.raises(error, match=f"^{message}"):
+        limiter.reset_user(user, models)
+    assert used(limiter, "alice", "a") == before
+
+
+def test_a_cost_follows_the_model_as_in_a_rate_limiter(path: Path) -> None:
+    limiter = PolicyLimiter.from_file(path)
+    wrapped = AsyncPolicyLimiter(limiter)
+    assert limiter.check("alice", "gpt-4", 2).count == 2
+    assert not limiter.allow("alice", "gpt-4", 2)
+    assert limiter.peek("alice", "gpt-4", {"requests": 0}).count == 2
+    assert limiter.reserve("alice", "gpt-4", 1).decision.count == 3
+    assert asyncio.run(wrapped.peek("alice", "gpt-4", 0)).count == 3
+    assert asyncio.run(wrapped.check("alice", "gpt-3", 3)).count == 3
+    assert not asyncio.run(wrapped.allow("alice", "gpt-3", 1))
+    for wrong in (-1, 2**53):
+        with pytest.raises(ValueError, match=rf"^cost is {wrong}; accepted: an integer from 0"):
+            limiter.check("alice", "gpt-4", wrong)
+    with pytest.raises(TypeError, match=r"^a unit in cost is of the type int; accepted: str"):
+        limiter.check("alice", "gpt-4", {1: 1})  # type: ignore[dict-item]

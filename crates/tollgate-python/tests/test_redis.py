@@ -54,6 +54,37 @@ def test_a_decision_has_its_fields(redis_server: Redis, user: str) -> None:
     assert "ratelimit" in decision.headers()
 
 
+def test_a_cost_follows_the_model_as_in_memory(redis_server: Redis, user: str) -> None:
+    shared = limiter(redis_server)
+    assert shared.check(user, "gpt-4", 2).count == 2
+    assert not shared.allow(user, "gpt-4", 2)
+    assert shared.peek(user, "gpt-4", {"requests": 0}).count == 2
+    with shared.reserve(user, "gpt-4", 1) as lease:
+        assert lease.decision.count == 3
+    with pytest.raises(TypeError, match=r"multiple values for .*cost"):
+        shared.allow(user, "gpt-4", 1, cost=1)  # type: ignore[misc]
+
+    async def ask() -> None:
+        awaited = AsyncRedisRateLimiter(redis_server.url, 3, 3600, timeout=PATIENT)
+        assert (await awaited.peek(user, "gpt-4", 0)).count == 3
+        assert not await awaited.allow(user, "gpt-4", 1)
+        assert (await awaited.check(user, "gpt-3", 3)).count == 3
+        async with awaited.reserve(user, "gpt-5", 2) as held:
+            assert held.decision.count == 2
+
+    asyncio.run(ask())
+
+
+def test_a_count_is_that_of_a_user_and_a_model(redis_server: Redis, user: str) -> None:
+    shared, awaited = limiter(redis_server), AsyncRedisRateLimiter(redis_server.url)
+    missing: Any = None
+    for arguments, name in (((missing, "gpt-4"), "user"), ((user, missing), "model")):
+        with pytest.raises(TypeError, match=f"{name} is of the type NoneType; accepted: str"):
+            shared.get_request_count(*arguments)
+        with pytest.raises(TypeError, match=f"{name} is of the type NoneType; accepted: str"):
+            asyncio.run(awaited.get_request_count(*arguments))
+
+
 def test_limiters_share_their_limits(redis_server: Redis, user: str) -> None:
     limiters = [limiter(redis_server) for _ in range(3)]
     assert sum(shared.allow(user, "gpt-4") for shared in limiters * 3) == 3
@@ -278,7 +309,8 @@ def test_a_wrong_password_is_an_error_of_each_call(tmp_path: Path) -> None:
         ({"timeout": 0}, ValueError, "timeout is 0 s; accepted: a number of seconds from 0.01"),
         ({"timeout": "1"}, TypeError, "timeout is of the type str"),
         ({"catalog": "sqlite:x"}, ValueError, "api_key_secret is missing beside catalog"),
-        ({"api_key_secret": b"s"}, ValueError, "catalog is missing beside api_key_secret"),
+        ({"api_key_secret": b""}, ValueError, "api_key_secret has 0 bytes; accepted: at least 16"),
+        ({"api_key_secret": b"s" * 16}, ValueError, "catalog is missing beside api_key_secret"),
         ({"api_key_secret": "s"}, TypeError, "api_key_secret is of the type str; accepted: bytes"),
         ({"policies": "a.yaml", "catalog": "sqlite:x"}, ValueError, "policies is given beside"),
     ],
@@ -531,3 +563,55 @@ def test_a_thread_that_waits_lets_others_run(tmp_path: Path) -> None:
     finally:
         hanging.end()
         waiting.join()
+
+
+def test_what_a_user_has_used_is_cleared_for_all_processes(
+    redis_server: Redis, user: str, tmp_path: Path
+) -> None:
+    other, path = f"{user} other", tmp_path / "policies.yaml"
+    path.write_text(
+        f"""policies:
+        - {{id: "of {user} and model", per: [user, model], limit: 2, windowSeconds: 3600}}
+        - {{id: "of {user}", per: [user], limit: 9, windowSeconds: 3600}}
+        - {{id: "all of {user}", per: [model], limit: 100, windowSeconds: 3600}}
+        """
+    )
+    first, second = (
+        RedisRateLimiter(redis_server.url, policies=path, timeout=PATIENT) for _ in range(2)
+    )
+
+    def used(name: str, model: str) -> list[int]:
+        return [limit.count for limit in second.peek(name, model, cost=0).limits]
+
+    for name in (user, other):
+        for model in ("a", "b"):
+            assert [first.allow(name, model) for _ in range(3)] == [True, True, False]
+    order = [limit.policy_id for limit in second.peek(user, "a").limits]
+    before = dict(zip(order, used(other, "a"), strict=True))
+    assert sorted(before.values()) == [2, 4, 4]
+    assert first.reset_user(user, ["a"]) == [f"of {user}", f"of {user} and model"]
+    assert used(other, "a") == list(before.values())
+    after = dict(zip(order, used(user, "a"), strict=True))
+    assert after == {f"of {user} and model": 0, f"of {user}": 0, f"all of {user}": 4}
+    assert dict(zip(order, used(user, "b"), strict=True))[f"of {user} and model"] == 2
+    assert [second.allow(user, "a") for _ in range(3)] == [True, True, False]
+
+    async def clear() -> list[str]:
+        shared = AsyncRedisRateLimiter(redis_server.url, policies=path, timeout=PATIENT)
+        with pytest.raises(TypeError, match=r"models is of the type str"):
+            await shared.reset_user(user, "a")
+        return await shared.reset_user(user, iter(["a", "b"]))
+
+    assert asyncio.run(clear()) == [f"of {user}", f"of {user} and model"]
+    assert [second.allow(user, model) for model in ("a", "b")] == [True, True]
+
+
+def test_a_limit_without_policies_is_cleared_for_the_models_that_are_named(
+    redis_server: Redis, user: str
+) -> None:
+    shared = limiter(redis_server, 1)
+    for model in ("a", "b"):
+        assert shared.allow(user, model)
+    assert shared.reset_user(user, ["a"]) == ["default"]
+    assert [shared.allow(user, model) for model in ("a", "b")] == [True, False]
+    assert shared.reset_user(user, []) == []

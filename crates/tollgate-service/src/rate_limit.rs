@@ -8,8 +8,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use tollgate_catalog::{Snapshot, SnapshotReader};
 use tollgate_core::{
-    Check, Consideration, Decision, LeaseUpdate, Policy, PolicyId, PriorityClass, Reason, Subject,
-    Unit,
+    Attribute, Check, Consideration, Decision, LeaseUpdate, Limit, Policy, PolicyId, PriorityClass,
+    Reason, Subject, Unit,
 };
 use tollgate_store::{LeaseId, LeaseState, Ordered, Store, StoreError, key_bytes};
 
@@ -289,6 +289,19 @@ impl<S: Store> RateLimitService<S> {
     ///
     /// If one reset fails, the earlier ones stay done: a reset may be repeated.
     pub async fn reset(&self, check: &Check<'_>) -> Result<Vec<PolicyId>, StoreError> {
+        self.reset_where(check, |_| true).await
+    }
+
+    /// [`RateLimitService::reset`] for the limits that are kept per user. What all users share, such as the limit of a model, stays.
+    pub async fn reset_user(&self, check: &Check<'_>) -> Result<Vec<PolicyId>, StoreError> {
+        self.reset_where(check, |limit| limit.per().attributes().contains(&Attribute::User)).await
+    }
+
+    async fn reset_where(
+        &self,
+        check: &Check<'_>,
+        is_wanted: impl Fn(&Limit) -> bool,
+    ) -> Result<Vec<PolicyId>, StoreError> {
         let snapshot = self.policies.snapshot();
         let known = match &self.directory {
             Some(directory) => Some(directory.resolve(&snapshot, check).await),
@@ -296,7 +309,8 @@ impl<S: Store> RateLimitService<S> {
         };
         let known = known.as_ref().map(|known| resolved(check, &known.resolution, &snapshot));
         let mut reset = Vec::new();
-        for charge in snapshot.policies().plan(known.as_ref().unwrap_or(check)) {
+        let plan = snapshot.policies().plan(known.as_ref().unwrap_or(check));
+        for charge in plan.iter().filter(|charge| is_wanted(charge.limit)) {
             self.store.reset(charge.limit, charge.subject).await?;
             reset.push(charge.limit.policy_id().clone());
         }
@@ -449,6 +463,31 @@ mod tests {
         }
         assert!(service.check(&check).await.unwrap().allowed());
         assert!(!service.peek(&check).await.unwrap().allowed());
+    }
+
+    #[tokio::test]
+    async fn a_reset_of_a_user_leaves_what_all_users_share() {
+        let window = Window::new(std::time::Duration::from_mins(1)).unwrap();
+        let policy = |scope| {
+            let (id, per) = (PolicyId::new(scope).unwrap(), Per::from_scope(scope).unwrap());
+            Policy::new(id, per, Amount::new(9), window)
+        };
+        let policies = ["GLOBAL", "MODEL", "USER", "USER_MODEL"].map(policy);
+        let service = service(PolicySet::new(policies.to_vec()).unwrap());
+        let check = Check::new("alice", "gpt-4");
+        service.check(&check).await.unwrap();
+        let reset = service.reset_user(&check).await.unwrap();
+        assert_eq!(reset.iter().map(PolicyId::as_str).collect::<Vec<_>>(), ["USER", "USER_MODEL"]);
+        let peeked = service.peek(&check).await.unwrap();
+        let counts = peeked.limits().iter().map(|one| (one.limit.policy_id().as_str(), one.count));
+        let counts: std::collections::BTreeMap<_, _> = counts.collect();
+        assert_eq!(
+            counts.into_iter().collect::<Vec<_>>(),
+            [("GLOBAL", 1), ("MODEL", 1), ("USER", 0), ("USER_MODEL", 0)]
+        );
+        assert_eq!(service.reset(&check).await.unwrap().len(), 4);
+        let peeked = service.peek(&check).await.unwrap();
+        assert!(peeked.limits().iter().all(|one| one.count == 0));
     }
 
     #[tokio::test]

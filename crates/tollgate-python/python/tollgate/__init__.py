@@ -12,6 +12,7 @@ holds more than the limit, and a denial changes nothing. They never wait, so the
 async code; the `Async…` classes are the same limiters with `await`.
 """
 
+from . import _interpreter  # noqa: F401 - raises before anything else in a subinterpreter
 from ._aio import AsyncMultiTierRateLimiter, AsyncPolicyLimiter, AsyncRateLimiter
 from ._config import RateLimitConfig, Tier
 from ._decorator import rate_limited
@@ -30,12 +31,14 @@ from ._tollgate import (
 )
 from ._types import (
     CheckArguments,
+    Cost,
     LeaseLimit,
     LeaseState,
     Metrics,
     Quota,
     RateLimiterOptions,
     SharedMetrics,
+    SubjectArguments,
     TierReason,
 )
 
@@ -47,6 +50,7 @@ __all__ = [
     "AsyncRedisRateLimiter",
     "AsyncReservation",
     "CheckArguments",
+    "Cost",
     "Decision",
     "Lease",
     "LeaseLimit",
@@ -64,6 +68,7 @@ __all__ = [
     "RedisRateLimiter",
     "SharedMetrics",
     "StoreError",
+    "SubjectArguments",
     "Tier",
     "TierReason",
     "rate_limited",

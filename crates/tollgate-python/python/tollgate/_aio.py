@@ -8,10 +8,12 @@ from ._leases import AsyncLease, AsyncReservation
 from ._tollgate import MultiTierRateLimiter, PolicyLimiter, RateLimiter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from typing_extensions import Unpack
 
     from ._tollgate import Decision
-    from ._types import CheckArguments, Metrics, TierReason
+    from ._types import CheckArguments, Cost, Metrics, SubjectArguments, TierReason
 
 
 L = TypeVar("L")
@@ -32,6 +34,10 @@ class AsyncRateLimiter:
     def __init__(self, limiter: RateLimiter | None = None) -> None:
         """Wrap `limiter`, or a new one with the default limit of 100 requests an hour."""
         self.limiter = RateLimiter() if limiter is None else _checked(limiter, RateLimiter)
+
+    def __repr__(self) -> str:
+        """Name the limiter that it wraps."""
+        return f"<AsyncRateLimiter of {self.limiter!r}>"
 
     async def allow(self, user: str, model: str, cost: int = 1) -> bool:
         """See `RateLimiter.allow`."""
@@ -71,6 +77,10 @@ class AsyncMultiTierRateLimiter:
             limiter = MultiTierRateLimiter()
         self.limiter = _checked(limiter, MultiTierRateLimiter)
 
+    def __repr__(self) -> str:
+        """Name the limiter that it wraps."""
+        return f"<AsyncMultiTierRateLimiter of {self.limiter!r}>"
+
     async def allow(self, user: str, model: str) -> tuple[bool, TierReason]:
         """See `MultiTierRateLimiter.allow`."""
         return self.limiter.allow(user, model)
@@ -107,36 +117,53 @@ class AsyncPolicyLimiter:
         """Wrap `limiter`."""
         self.limiter = _checked(limiter, PolicyLimiter)
 
+    def __repr__(self) -> str:
+        """Name the limiter that it wraps."""
+        return f"<AsyncPolicyLimiter of {self.limiter!r}>"
+
     async def allow(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> bool:
         """See `PolicyLimiter.allow`."""
-        return self.limiter.allow(user, model, **others)
+        return self.limiter.allow(user, model, cost, **others)
 
     async def check(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision:
         """See `PolicyLimiter.check`."""
-        return self.limiter.check(user, model, **others)
+        return self.limiter.check(user, model, cost, **others)
 
     async def peek(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision:
         """See `PolicyLimiter.peek`."""
-        return self.limiter.peek(user, model, **others)
+        return self.limiter.peek(user, model, cost, **others)
 
     def reserve(
         self,
         user: str | None = None,
         model: str | None = None,
+        cost: Cost = None,
         *,
         ttl: float | None = None,
-        **others: Unpack[CheckArguments],
+        **others: Unpack[SubjectArguments],
     ) -> AsyncReservation[AsyncLease]:
         """See `PolicyLimiter.reserve`: `async with limiter.reserve(…) as lease`."""
 
         async def reserve() -> AsyncLease:
-            return AsyncLease(self.limiter.reserve(user, model, ttl=ttl, **others))
+            return AsyncLease(self.limiter.reserve(user, model, cost, ttl=ttl, **others))
 
         return AsyncReservation(reserve)
 
@@ -145,6 +172,12 @@ class AsyncPolicyLimiter:
     ) -> list[str]:
         """See `PolicyLimiter.reset`."""
         return self.limiter.reset(user, model, **others)
+
+    async def reset_user(
+        self, user: str, models: Iterable[str], **others: Unpack[CheckArguments]
+    ) -> list[str]:
+        """See `PolicyLimiter.reset_user`."""
+        return self.limiter.reset_user(user, models, **others)
 
     def get_metrics(self) -> Metrics:
         """See `PolicyLimiter.get_metrics`."""

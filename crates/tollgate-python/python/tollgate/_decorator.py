@@ -8,7 +8,15 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from ._errors import RateLimitExceeded
-from ._http import arguments_of, decide, decide_async, refuse_blocking, refuse_others
+from ._http import (
+    arguments_of,
+    decide,
+    decide_async,
+    refuse_async,
+    refuse_blocking,
+    refuse_no_function,
+    refuse_others,
+)
 
 if TYPE_CHECKING:
     from ._http import AsyncLimiter, Limiter
@@ -27,8 +35,10 @@ def rate_limited(
     call is not limited. A denied call raises `RateLimitExceeded`, and the function does not run.
     """
     refuse_others(limiter)
+    refuse_no_function("key", key)
 
     def limited(function: Callable[P, T]) -> Callable[P, T]:
+        refuse_no_function("what is decorated", function)
         if inspect.iscoroutinefunction(function):
             refuse_blocking(limiter)
 
@@ -42,6 +52,8 @@ def rate_limited(
                 return await function(*args, **kwargs)
 
             return cast("Callable[P, T]", ask_and_await)
+
+        refuse_async(limiter)
 
         @functools.wraps(function)
         def ask_and_call(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from ._tollgate import Decision
+from ._tollgate import Decision
 
 
 class RateLimitExceeded(Exception):  # noqa: N818 - the name that limiters in Python use
@@ -21,7 +20,26 @@ class RateLimitExceeded(Exception):  # noqa: N818 - the name that limiters in Py
 
     def __str__(self) -> str:
         """Describe the decision."""
-        decision = self.decision
-        wait = decision.retry_after_ms
-        when = "waiting does not help" if wait is None else f"retry after {wait} ms"
-        return f"{decision.reason} by the policy {decision.policy_id}; {when}"
+        if len(self.args) != 1 or not isinstance(self.args[0], Decision):
+            return super().__str__()
+        return describe(self.args[0])
+
+
+class _Denial(Protocol):
+    """What a denial says, of a limiter or of a server."""
+
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def policy_id(self) -> str | None: ...
+    @property
+    def retry_after_ms(self) -> int | None: ...
+
+
+def describe(denial: _Denial) -> str:
+    """Return why a check was denied, and when to come again."""
+    wait = denial.retry_after_ms
+    when = "waiting does not help" if wait is None else f"retry after {wait} ms"
+    # An API key that was revoked is denied by no policy.
+    by = "" if denial.policy_id is None else f" by the policy {denial.policy_id}"
+    return f"{denial.reason}{by}; {when}"

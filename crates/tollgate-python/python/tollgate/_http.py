@@ -12,6 +12,9 @@ from ._tollgate import Decision
 # The problem type that draft-ietf-httpapi-ratelimit-headers registers.
 _TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
+# Where classes are that have `check` too: the clients of a server, and the storages of `limits`.
+_NO_LIMITERS = ("tollgate.client", "tollgate.limits")
+
 CONTENT_TYPE = "application/problem+json"
 
 
@@ -75,7 +78,13 @@ def arguments_of(key: object) -> dict[str, Any] | None:
         kind = type(key).__name__
         message = f"key returned the type {kind}; accepted: the arguments of check, or None"
         raise TypeError(message)
-    return dict(key)
+    arguments = dict(key)
+    for name in arguments:
+        if not isinstance(name, str):
+            kind = type(name).__name__
+            message = f"key returned a name of the type {kind}; accepted: the arguments of check"
+            raise TypeError(message)
+    return arguments
 
 
 def decide(limiter: Limiter, arguments: Mapping[str, Any]) -> Decision:
@@ -100,10 +109,18 @@ async def decide_async(limiter: Limiter | AsyncLimiter, arguments: Mapping[str, 
 def refuse_others(limiter: object) -> None:
     """Raise if `limiter` is no limiter, or a client of a server: its decisions have no fields."""
     calls = (getattr(limiter, name, None) for name in ("check", "reserve"))
-    is_client = type(limiter).__module__.startswith("tollgate.client")
-    if isinstance(limiter, type) or is_client or not any(callable(call) for call in calls):
+    is_other = any(base.__module__.startswith(_NO_LIMITERS) for base in type(limiter).__mro__)
+    if isinstance(limiter, type) or is_other or not any(callable(call) for call in calls):
         kind = type(limiter).__name__
         message = f"limiter is of the type {kind}; accepted: a limiter of this package"
+        raise TypeError(message)
+
+
+def refuse_async(limiter: object) -> None:
+    """Raise if `limiter` is no limiter, or needs `await`."""
+    refuse_others(limiter)
+    if inspect.iscoroutinefunction(getattr(limiter, "check", None)):
+        message = f"{type(limiter).__name__} needs await; accepted: a limiter that does not"
         raise TypeError(message)
 
 

@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ._tollgate import Lease
+
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from ._tollgate import Decision, Lease
+    from ._tollgate import Decision
     from ._types import LeaseState
 
 L = TypeVar("L", bound=AbstractAsyncContextManager[Any])
@@ -22,7 +24,15 @@ class AsyncLease:
 
     def __init__(self, lease: Lease) -> None:
         """Wrap `lease`."""
+        if not isinstance(lease, Lease):
+            kind = type(lease).__name__
+            message = f"lease is of the type {kind}; accepted: a tollgate.Lease"
+            raise TypeError(message)
         self._lease = lease
+
+    def __repr__(self) -> str:
+        """Name the lease that it wraps."""
+        return f"<AsyncLease of {self._lease!r}>"
 
     @property
     def id(self) -> str:
@@ -40,21 +50,33 @@ class AsyncLease:
         return self._lease.state_at_reservation
 
     def observe(self, totals: dict[str, int]) -> None:
-        """See `Lease.observe`."""
+        """Note what was used so far: totals by unit, such as `{"output_tokens": 120}`.
+
+        See `Lease.observe`.
+        """
         self._lease.observe(totals)
 
     async def extend(
         self, ttl: float | None = None, wanted: dict[str, int] | None = None
     ) -> LeaseState | None:
-        """See `Lease.extend`."""
+        """Let it live for `ttl` seconds from now, and ask for `wanted` totals by unit.
+
+        See `Lease.extend` for the answer and the errors.
+        """
         return await self._lease.extend_async(ttl, wanted)
 
     async def settle(self, usage: dict[str, int]) -> LeaseState | None:
-        """See `Lease.settle`."""
+        """Settle it with `usage`: all that was used, by unit.
+
+        See `Lease.settle` for the answer and the errors.
+        """
         return await self._lease.settle_async(usage)
 
     async def release(self) -> LeaseState | None:
-        """See `Lease.release`."""
+        """Give everything back, as if the check had not been made.
+
+        See `Lease.release` for the answer and the errors.
+        """
         return await self._lease.release_async()
 
     async def __aenter__(self) -> Self:

@@ -9,17 +9,29 @@ from ._leases import AsyncLease, AsyncReservation
 from ._tollgate import SharedLimiter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from os import PathLike
 
     from typing_extensions import Unpack
 
     from ._tollgate import Decision, Lease
-    from ._types import CheckArguments, SharedMetrics
+    from ._types import CheckArguments, Cost, SharedMetrics, SubjectArguments
 
 _HOW = "accepted: a URL, which can say everything, such as rediss://USER:PASSWORD@HOST:6379/0"
 
-# A limit that is not given, and so not in the way of `policies`.
-_UNSET: Any = object()
+
+class _Default:
+    """A value that is not given, and so not in the way of `policies`. It is shown as what it is."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+_DEFAULT_REQUESTS: Any = _Default(100)
+_DEFAULT_WINDOW: Any = _Default(3600)
 
 # What a client can be told that no URL of Tollgate says.
 _NOT_IN_A_URL = ("credential_provider", "ssl_password", "ssl_ca_data", "ssl_ca_path")
@@ -109,14 +121,22 @@ def _url(
     return f"{scheme}://{login}{places}{path}" + (f"?{urlencode(options)}" if options else "")
 
 
+def _refuse_none(user: object, model: object) -> None:
+    """Raise if one is None: other limits would be counted than those that are asked for."""
+    for name, value in (("user", user), ("model", model)):
+        if value is None:
+            message = f"{name} is of the type NoneType; accepted: str"
+            raise TypeError(message)
+
+
 class _Shared:
     """What both classes have: the limiter, and what needs no waiting."""
 
     def __init__(
         self,
         client: object,
-        max_requests: int = _UNSET,
-        window_seconds: float = _UNSET,
+        max_requests: int = _DEFAULT_REQUESTS,
+        window_seconds: float = _DEFAULT_WINDOW,
         *,
         algorithm: str = "sliding_window_log",
         name: str = "default",
@@ -134,7 +154,9 @@ class _Shared:
         followed; then no limit may be given. Without an answer of Redis within `timeout` seconds
         (0.1 by default), `on_store_error` decides: `allow`, `deny` or `local`.
         """
-        has_limit = max_requests is not _UNSET or window_seconds is not _UNSET
+        has_limit = not (
+            isinstance(max_requests, _Default) and isinstance(window_seconds, _Default)
+        )
         has_limit = has_limit or (algorithm, name) != ("sliding_window_log", "default")
         source = "policies" if policies is not None else "catalog"
         if has_limit and (policies is not None or catalog is not None):
@@ -142,8 +164,8 @@ class _Shared:
             raise ValueError(message)
         self._limiter = SharedLimiter(
             url_of(client),
-            100 if max_requests is _UNSET else max_requests,
-            3600 if window_seconds is _UNSET else window_seconds,
+            max_requests.value if isinstance(max_requests, _Default) else max_requests,
+            window_seconds.value if isinstance(window_seconds, _Default) else window_seconds,
             algorithm,
             name,
             policies,
@@ -152,6 +174,10 @@ class _Shared:
             on_store_error,
             timeout,
         )
+
+    def __repr__(self) -> str:
+        """Name the limits and the Redis, without its password."""
+        return repr(self._limiter).replace("SharedLimiter", type(self).__name__, 1)
 
     def get_metrics(self) -> SharedMetrics:
         """Return how many checks of this process were allowed and denied."""
@@ -179,36 +205,49 @@ class RedisRateLimiter(_Shared):
         self._limiter.connect()
 
     def allow(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> bool:
         """Return whether the check is admitted; if it is, it is charged."""
-        return self._limiter.check(user, model, **others).allowed
+        return self._limiter.check(user, model, cost, **others).allowed
 
     def check(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision:
         """Decide the check, and charge it if it is admitted, once if it has a `request_id`."""
-        return self._limiter.check(user, model, **others)
+        return self._limiter.check(user, model, cost, **others)
 
     def peek(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision:
         """Return the decision that `check` would make now; charge nothing."""
-        return self._limiter.peek(user, model, **others)
+        return self._limiter.peek(user, model, cost, **others)
 
     def reserve(
         self,
         user: str | None = None,
         model: str | None = None,
+        cost: Cost = None,
         *,
         ttl: float | None = None,
-        **others: Unpack[CheckArguments],
+        **others: Unpack[SubjectArguments],
     ) -> Lease:
         """Decide the check like `check`; a lease holds what it reserved for `ttl` seconds (30).
 
         Raises `RateLimitExceeded` if it is denied.
         """
-        return self._limiter.reserve(user, model, ttl=ttl, **others)
+        return self._limiter.reserve(user, model, cost, ttl=ttl, **others)
 
     def reset(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
@@ -216,8 +255,21 @@ class RedisRateLimiter(_Shared):
         """Clear the usage of every limit that the check meets, and return their policies."""
         return self._limiter.reset(user, model, **others)
 
+    def reset_user(
+        self, user: str, models: Iterable[str], **others: Unpack[CheckArguments]
+    ) -> list[str]:
+        """Clear what `user` has used of each of `models`, for all processes; return the policies.
+
+        Redis cannot list the models of a user, so they are named, at most 1,000: of others, usage
+        under limits per user and model stays. So does what all users share, such as the limit of a
+        model. `others` are those of `check`, such as the user's `tenant`. Raises `StoreError` if
+        Redis does not answer; it may be called again.
+        """
+        return self._limiter.reset_user(user, models, **others)
+
     def get_request_count(self, user: str, model: str) -> int:
         """Return what is used of the closest limit of `user` on `model`."""
+        _refuse_none(user, model)
         return self._limiter.peek(user, model, cost=0).count
 
 
@@ -232,35 +284,50 @@ class AsyncRedisRateLimiter(_Shared):
         await self._limiter.connect_async()
 
     async def allow(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> bool:
         """See `RedisRateLimiter.allow`."""
-        return (await self._limiter.check_async(user, model, **others)).allowed
+        return (await self._limiter.check_async(user, model, cost, **others)).allowed
 
     async def check(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision:
         """See `RedisRateLimiter.check`."""
-        return await self._limiter.check_async(user, model, **others)
+        return await self._limiter.check_async(user, model, cost, **others)
 
     async def peek(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision:
         """See `RedisRateLimiter.peek`."""
-        return await self._limiter.peek_async(user, model, **others)
+        return await self._limiter.peek_async(user, model, cost, **others)
 
     def reserve(
         self,
         user: str | None = None,
         model: str | None = None,
+        cost: Cost = None,
         *,
         ttl: float | None = None,
-        **others: Unpack[CheckArguments],
+        **others: Unpack[SubjectArguments],
     ) -> AsyncReservation[AsyncLease]:
         """See `RedisRateLimiter.reserve`: `async with limiter.reserve(…) as lease`."""
 
         async def reserve() -> AsyncLease:
-            return AsyncLease(await self._limiter.reserve_async(user, model, ttl=ttl, **others))
+            return AsyncLease(
+                await self._limiter.reserve_async(user, model, cost, ttl=ttl, **others)
+            )
 
         return AsyncReservation(reserve)
 
@@ -270,6 +337,13 @@ class AsyncRedisRateLimiter(_Shared):
         """See `RedisRateLimiter.reset`."""
         return await self._limiter.reset_async(user, model, **others)
 
+    async def reset_user(
+        self, user: str, models: Iterable[str], **others: Unpack[CheckArguments]
+    ) -> list[str]:
+        """See `RedisRateLimiter.reset_user`."""
+        return await self._limiter.reset_user_async(user, models, **others)
+
     async def get_request_count(self, user: str, model: str) -> int:
         """See `RedisRateLimiter.get_request_count`."""
+        _refuse_none(user, model)
         return (await self._limiter.peek_async(user, model, cost=0)).count

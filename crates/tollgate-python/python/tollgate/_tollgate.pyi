@@ -1,5 +1,5 @@
 from asyncio import Future
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, final
@@ -9,11 +9,13 @@ from typing_extensions import Self, Unpack, disjoint_base
 from ._config import RateLimitConfig, Tier
 from ._types import (
     CheckArguments,
+    Cost,
     LeaseState,
     Metrics,
     Quota,
     RateLimiterOptions,
     SharedMetrics,
+    SubjectArguments,
     TierReason,
 )
 
@@ -30,6 +32,8 @@ __all__ = [
     "WindowStore",
     "check_amounts",
     "check_arguments",
+    "restore_decision",
+    "restore_limit_status",
     "ttl_ms",
 ]
 
@@ -85,6 +89,7 @@ class LimitStatus:
     def to_dict(self) -> dict[str, Any]: ...
     def __copy__(self) -> Self: ...
     def __deepcopy__(self, memo: Any) -> Self: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     __hash__: None  # type: ignore[assignment]
@@ -122,6 +127,7 @@ class Decision:
     def __bool__(self) -> bool: ...
     def __copy__(self) -> Self: ...
     def __deepcopy__(self, memo: Any) -> Self: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     __hash__: None  # type: ignore[assignment]
@@ -210,24 +216,40 @@ class PolicyLimiter:
     ) -> PolicyLimiter: ...
     def reload(self) -> None: ...
     def check(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision: ...
     def allow(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> bool: ...
     def peek(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision: ...
     def reserve(
         self,
         user: str | None = None,
         model: str | None = None,
+        cost: Cost = None,
         *,
         ttl: float | None = None,
-        **others: Unpack[CheckArguments],
+        **others: Unpack[SubjectArguments],
     ) -> Lease: ...
     def reset(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+    ) -> list[str]: ...
+    def reset_user(
+        self, user: str, models: Iterable[str], **others: Unpack[CheckArguments]
     ) -> list[str]: ...
     def get_metrics(self) -> Metrics: ...
     def reset_metrics(self) -> Metrics: ...
@@ -250,19 +272,41 @@ class SharedLimiter:
     def connect(self) -> None: ...
     def connect_async(self) -> Future[None]: ...
     def check(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision: ...
     def peek(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Decision: ...
     def reset(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
     ) -> list[str]: ...
+    def reset_user(
+        self, user: str, models: Iterable[str], **others: Unpack[CheckArguments]
+    ) -> list[str]: ...
+    def reset_user_async(
+        self, user: str, models: Iterable[str], **others: Unpack[CheckArguments]
+    ) -> Future[list[str]]: ...
     def check_async(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Future[Decision]: ...
     def peek_async(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> Future[Decision]: ...
     def reset_async(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
@@ -271,17 +315,19 @@ class SharedLimiter:
         self,
         user: str | None = None,
         model: str | None = None,
+        cost: Cost = None,
         *,
         ttl: float | None = None,
-        **others: Unpack[CheckArguments],
+        **others: Unpack[SubjectArguments],
     ) -> Lease: ...
     def reserve_async(
         self,
         user: str | None = None,
         model: str | None = None,
+        cost: Cost = None,
         *,
         ttl: float | None = None,
-        **others: Unpack[CheckArguments],
+        **others: Unpack[SubjectArguments],
     ) -> Future[Lease]: ...
     def get_metrics(self) -> SharedMetrics: ...
     def reset_metrics(self) -> SharedMetrics: ...
@@ -291,6 +337,8 @@ def check_arguments(
     function: str, user: object, model: object, others: Mapping[str, object]
 ) -> None: ...
 def check_amounts(name: str, value: object) -> None: ...
+def restore_decision(version: object, state: object) -> Decision: ...
+def restore_limit_status(version: object, state: object) -> LimitStatus: ...
 def ttl_ms(ttl: object) -> int | None: ...
 
 @final

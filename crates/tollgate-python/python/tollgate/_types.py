@@ -79,8 +79,12 @@ class LeaseState(TypedDict):
     limits: list[LeaseLimit]
 
 
-class CheckArguments(TypedDict, total=False):
-    """What a check by policies can name besides `user` and `model`, as in a request to a server."""
+Cost: TypeAlias = int | dict[str, int] | None
+"""Requests, or amounts by unit, such as {"output_tokens": 400}. One request if it is None."""
+
+
+class SubjectArguments(TypedDict, total=False):
+    """What a check by policies can name besides `user`, `model` and `cost`."""
 
     tenant: str | None
     api_key: str | None
@@ -89,7 +93,11 @@ class CheckArguments(TypedDict, total=False):
     """An IPv4 or IPv6 address."""
     attributes: dict[str, str] | None
     """Other attributes, at most 32."""
-    cost: int | dict[str, int] | None
-    """Requests, or amounts by unit, such as {"output_tokens": 400}. One request if missing."""
     request_id: str | None
     """A check that is sent again with the same id is charged once."""
+
+
+class CheckArguments(SubjectArguments, total=False):
+    """What a check by policies can name besides `user` and `model`, as in a request to a server."""
+
+    cost: Cost

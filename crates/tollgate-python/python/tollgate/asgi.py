@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
-from ._http import AsyncLimiter, Limiter, Question, decide_async, denial, refuse_blocking
+from ._http import (
+    AsyncLimiter,
+    Limiter,
+    Question,
+    decide_async,
+    denial,
+    refuse_blocking,
+    refuse_no_function,
+)
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -32,6 +40,7 @@ class RateLimitMiddleware:
         cost: Callable[[Scope], int | dict[str, int]] | None = None,
     ) -> None:
         """Wrap `app`."""
+        refuse_no_function("app", app)
         refuse_blocking(limiter)
         self._app = app
         self._limiter = limiter

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ._extras import needs
-from ._http import Limiter, Question, decide, denial, refuse_others
+from ._http import Limiter, Question, decide, denial, refuse_async
 
 with needs("flask"):
     from flask import Flask, Request, Response, g, request
@@ -29,7 +29,7 @@ class RateLimit:
         cost: Callable[[Request], int | dict[str, int]] | None = None,
     ) -> None:
         """Take the limiter and the functions of the application."""
-        refuse_others(limiter)
+        refuse_async(limiter)
         self._limiter = limiter
         self._question = Question(key, cost)
         if app is not None:
@@ -37,6 +37,9 @@ class RateLimit:
 
     def init_app(self, app: Flask) -> None:
         """Limit the requests of `app`."""
+        if not callable(getattr(app, "before_request", None)):
+            message = f"app is of the type {type(app).__name__}; accepted: a flask.Flask"
+            raise TypeError(message)
         app.before_request(self._before)
         app.after_request(self._after)
 

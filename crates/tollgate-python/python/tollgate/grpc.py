@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._extras import needs
-from ._http import Question, decide, decide_async, problem, refuse_blocking, refuse_others
+from ._http import Question, decide, decide_async, problem, refuse_async, refuse_blocking
 
 with needs("grpc"):
     import grpc
@@ -36,7 +36,7 @@ class RateLimitInterceptor(grpc.ServerInterceptor):
         cost: Callable[[Details], int | dict[str, int]] | None = None,
     ) -> None:
         """Take the limiter and the functions of the application."""
-        refuse_others(limiter)
+        refuse_async(limiter)
         self._limiter = limiter
         self._question = Question(key, cost)
 

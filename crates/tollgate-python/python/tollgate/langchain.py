@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ._errors import RateLimitExceeded
 from ._extras import needs
-from ._http import decide, decide_async, refuse_blocking, refuse_others
+from ._http import decide, decide_async, refuse_async, refuse_blocking, refuse_no_function
 
 with needs("langchain"):
     from langchain_core.rate_limiters import BaseRateLimiter
@@ -37,7 +37,15 @@ class RateLimiter(BaseRateLimiter):
         async_sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Take the limiter, and the user and the model that calls are counted under."""
-        refuse_others(limiter)
+        refuse_async(limiter)
+        if async_limiter is not None:
+            refuse_blocking(async_limiter)
+        for name, value in (("user", user), ("model", model)):
+            if not isinstance(value, str):
+                message = f"{name} is of the type {type(value).__name__}; accepted: str"
+                raise TypeError(message)
+        refuse_no_function("sleep", sleep)
+        refuse_no_function("async_sleep", async_sleep)
         self._limiter = limiter
         self._async_limiter = limiter if async_limiter is None else async_limiter
         self._arguments = {"user": user, "model": model}

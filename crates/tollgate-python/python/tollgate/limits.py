@@ -38,7 +38,7 @@ def _store(
     uri: str | None, scheme: str, max_keys: int | None, clock: Callable[[], float] | ManualClock
 ) -> WindowStore:
     if uri not in {None, f"{scheme}://"}:
-        message = f"the storage is {uri!r}; accepted: {scheme}://, with options as arguments"
+        message = f"the storage is {uri!r:.60}; accepted: {scheme}://, with options as arguments"
         raise ConfigurationError(message)
     return WindowStore(max_keys=max_keys, clock=clock)
 

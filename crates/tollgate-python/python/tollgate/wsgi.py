@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._http import Limiter, Question, decide, denial, refuse_others
+from ._http import Limiter, Question, decide, denial, refuse_async, refuse_no_function
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,8 +33,9 @@ class RateLimitMiddleware:
         cost: Callable[[dict[str, Any]], int | dict[str, int]] | None = None,
     ) -> None:
         """Wrap `app`."""
+        refuse_no_function("app", app)
+        refuse_async(limiter)
         self._app = app
-        refuse_others(limiter)
         self._limiter = limiter
         self._question = Question(key, cost)
 

@@ -106,10 +106,6 @@ impl Connections {
             Ok(connection) => connection.clone(),
         }
     }
-
-    pub(super) fn settings(&self) -> &Settings {
-        &self.settings
-    }
 }
 
 impl Connection {

@@ -4,7 +4,7 @@ mod connection;
 pub(crate) mod event_loop;
 pub(crate) mod runtime;
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +12,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use tollgate::leases::{Reservation, StoreLease};
 use tollgate::shared::{BreakerState, RedisStore, RedisUrl, ResilienceOptions, Surrounded};
-use tollgate::{Counting, Policy, PolicyId, Quota, Ttl, Window};
+use tollgate::{Counting, Policy, Quota, Ttl, Window};
 use tollgate_core::FailureMode;
-use tollgate_core::subject::ACCEPTED_IDS;
 
-use crate::arguments::{invalid, quota, quoted, seconds, wrong_type};
+use crate::arguments::{invalid, path, policy_id, quota, quoted, seconds, text, wrong_type};
 use crate::check::OwnedCheck;
 use crate::counts::{Counts, metrics_dict};
 use crate::decision::Decision;
@@ -30,15 +29,17 @@ use runtime::wait;
 pub(crate) struct SharedLimiter {
     connections: Connections,
     counts: Arc<Counts>,
+    /// Its limits and the Redis, as they are shown.
+    shown: String,
 }
 
 /// A policy per user and model. One with the same id in a server counts together with it.
-fn policy(quota: Quota, algorithm: &str, name: &str) -> PyResult<Policy> {
+fn policy(quota: Quota, algorithm: &Bound<'_, PyAny>, name: &Bound<'_, PyAny>) -> PyResult<Policy> {
+    let algorithm = text("algorithm", algorithm)?;
     let window = Window::new(quota.window)
         .ok_or_else(|| invalid("window_seconds", "is out of range", "0.001 to 31622400"))?;
     let mut policy = Policy {
-        id: PolicyId::new(name)
-            .map_err(|problem| invalid("name", &problem.to_string(), ACCEPTED_IDS))?,
+        id: policy_id("name", name)?,
         limit: tollgate::Amount::new(quota.limit),
         ..Policy::default_policy()
     };
@@ -60,16 +61,24 @@ fn policy(quota: Quota, algorithm: &str, name: &str) -> PyResult<Policy> {
     Ok(policy)
 }
 
+/// The secret of servers, which is as long as they accept.
 fn bytes(secret: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    const LEAST_BYTES: usize = 16;
     let wrong = |_| wrong_type("api_key_secret", secret, "bytes");
-    secret.cast::<PyBytes>().map(|secret| secret.as_bytes().to_vec()).map_err(wrong)
+    let bytes = secret.cast::<PyBytes>().map_err(wrong)?.as_bytes();
+    if bytes.len() < LEAST_BYTES {
+        let accepted = format!("at least {LEAST_BYTES} bytes, as in servers");
+        return Err(invalid("api_key_secret", &format!("has {} bytes", bytes.len()), &accepted));
+    }
+    Ok(bytes.to_vec())
 }
 
 /// What decides without the store.
 fn resilience(
-    on_store_error: &str,
+    on_store_error: &Bound<'_, PyAny>,
     timeout: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<ResilienceOptions> {
+    let on_store_error = text("on_store_error", on_store_error)?;
     let mut options = ResilienceOptions::default();
     options.on_store_error = FailureMode::parse(on_store_error).ok_or_else(|| {
         invalid("on_store_error", &format!("is {}", quoted(on_store_error)), FailureMode::ACCEPTED)
@@ -95,21 +104,24 @@ impl SharedLimiter {
         timeout))]
     #[expect(clippy::too_many_arguments, reason = "only the classes in Python call it")]
     fn new(
-        url: &str,
+        url: &Bound<'_, PyAny>,
         max_requests: &Bound<'_, PyAny>,
         window_seconds: &Bound<'_, PyAny>,
-        algorithm: &str,
-        name: &str,
-        policies: Option<PathBuf>,
-        catalog: Option<String>,
+        algorithm: &Bound<'_, PyAny>,
+        name: &Bound<'_, PyAny>,
+        policies: Option<&Bound<'_, PyAny>>,
+        catalog: Option<&Bound<'_, PyAny>>,
         api_key_secret: Option<&Bound<'_, PyAny>>,
-        on_store_error: &str,
+        on_store_error: &Bound<'_, PyAny>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        url.parse::<RedisUrl>().map_err(|problem| {
+        let url = text("client", url)?;
+        let redis = url.parse::<RedisUrl>().map_err(|problem| {
             let problem = format!("has no URL of Redis: {}", problem.problem());
             invalid("client", &problem, RedisUrl::ACCEPTED)
         })?;
+        let policies = policies.map(|policies| path("policies", policies)).transpose()?;
+        let catalog = catalog.map(|catalog| text("catalog", catalog)).transpose()?;
         let api_key_secret = api_key_secret.map(bytes).transpose()?;
         let source = match (policies, catalog, api_key_secret) {
             (None, None, None) => {
@@ -118,7 +130,9 @@ impl SharedLimiter {
                 Source::Fixed(Box::new(policy(quota, algorithm, name)?))
             }
             (Some(path), None, None) => Source::File(path),
-            (None, Some(url), Some(api_key_secret)) => Source::Database { url, api_key_secret },
+            (None, Some(url), Some(api_key_secret)) => {
+                Source::Database { url: url.to_owned(), api_key_secret }
+            }
             (None, Some(_), None) => {
                 return Err(invalid("api_key_secret", "is missing beside catalog", SOURCES));
             }
@@ -134,8 +148,9 @@ impl SharedLimiter {
             }
         };
         let options = resilience(on_store_error, timeout)?;
+        let shown = format!("{}, in {redis}", shown_source(&source));
         let connections = Connections::new(Settings { url: url.to_owned(), source, options });
-        Ok(Self { connections, counts: Arc::default() })
+        Ok(Self { connections, counts: Arc::default(), shown })
     }
 
     /// Connects, and reads the policies, unless that is done.
@@ -150,15 +165,16 @@ impl SharedLimiter {
         future_of(py, work, |py, done| Ok(done.map(|()| py.None())?))
     }
 
-    #[pyo3(signature = (user=None, model=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, **others))]
     fn check(
         &self,
         py: Python<'_>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Decision> {
-        let check = OwnedCheck::parse("check", user, model, others)?;
+        let check = OwnedCheck::parse("check", user, model, others)?.costing(cost)?;
         self.wait(
             py,
             |connection| async move { decide(&connection, &check, Some(&self.counts)).await },
@@ -166,15 +182,16 @@ impl SharedLimiter {
         .map(Decision)
     }
 
-    #[pyo3(signature = (user=None, model=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, **others))]
     fn peek(
         &self,
         py: Python<'_>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Decision> {
-        let check = OwnedCheck::parse("peek", user, model, others)?;
+        let check = OwnedCheck::parse("peek", user, model, others)?.costing(cost)?;
         self.wait(py, |connection| async move { decide(&connection, &check, None).await })
             .map(Decision)
     }
@@ -191,30 +208,32 @@ impl SharedLimiter {
         self.wait(py, |connection| async move { reset(&connection, &check).await })
     }
 
-    #[pyo3(signature = (user=None, model=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, **others))]
     fn check_async<'py>(
         &self,
         py: Python<'py>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let check = OwnedCheck::parse("check", user, model, others)?;
+        let check = OwnedCheck::parse("check", user, model, others)?.costing(cost)?;
         let connection = self.connections.current();
         let counts = Arc::clone(&self.counts);
         let work = async move { decide(&connection, &check, Some(&counts)).await };
         future_of(py, work, decision)
     }
 
-    #[pyo3(signature = (user=None, model=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, **others))]
     fn peek_async<'py>(
         &self,
         py: Python<'py>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let check = OwnedCheck::parse("peek", user, model, others)?;
+        let check = OwnedCheck::parse("peek", user, model, others)?.costing(cost)?;
         let connection = self.connections.current();
         future_of(py, async move { decide(&connection, &check, None).await }, decision)
     }
@@ -234,16 +253,44 @@ impl SharedLimiter {
         })
     }
 
-    #[pyo3(signature = (user=None, model=None, *, ttl=None, **others))]
+    #[pyo3(signature = (user, models, **others))]
+    fn reset_user(
+        &self,
+        py: Python<'_>,
+        user: &Bound<'_, PyAny>,
+        models: &Bound<'_, PyAny>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Vec<String>> {
+        let checks = OwnedCheck::of_user("reset_user", user, models, others)?;
+        self.wait(py, |connection| async move { reset_user(&connection, &checks).await })
+    }
+
+    #[pyo3(signature = (user, models, **others))]
+    fn reset_user_async<'py>(
+        &self,
+        py: Python<'py>,
+        user: &Bound<'_, PyAny>,
+        models: &Bound<'_, PyAny>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let checks = OwnedCheck::of_user("reset_user", user, models, others)?;
+        let connection = self.connections.current();
+        future_of(py, async move { reset_user(&connection, &checks).await }, |py, reset| {
+            Ok(reset?.into_pyobject(py)?.unbind())
+        })
+    }
+
+    #[pyo3(signature = (user=None, model=None, cost=None, *, ttl=None, **others))]
     fn reserve(
         &self,
         py: Python<'_>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         ttl: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Lease> {
-        let check = OwnedCheck::parse("reserve", user, model, others)?;
+        let check = OwnedCheck::parse("reserve", user, model, others)?.costing(cost)?;
         let ttl = self::ttl(ttl)?;
         let reserved = self.wait(py, |connection| async move {
             reserve(&connection, &check, ttl, &self.counts).await
@@ -251,16 +298,17 @@ impl SharedLimiter {
         lease(py, reserved)
     }
 
-    #[pyo3(signature = (user=None, model=None, *, ttl=None, **others))]
+    #[pyo3(signature = (user=None, model=None, cost=None, *, ttl=None, **others))]
     fn reserve_async<'py>(
         &self,
         py: Python<'py>,
         user: Option<&Bound<'_, PyAny>>,
         model: Option<&Bound<'_, PyAny>>,
+        cost: Option<&Bound<'_, PyAny>>,
         ttl: Option<&Bound<'_, PyAny>>,
         others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let check = OwnedCheck::parse("reserve", user, model, others)?;
+        let check = OwnedCheck::parse("reserve", user, model, others)?.costing(cost)?;
         let (ttl, connection) = (self::ttl(ttl)?, self.connections.current());
         let counts = Arc::clone(&self.counts);
         let work = async move { reserve(&connection, &check, ttl, &counts).await };
@@ -285,12 +333,20 @@ impl SharedLimiter {
     }
 
     fn __repr__(&self) -> String {
-        let source = match &self.connections.settings().source {
-            Source::Fixed(_) => "a limit",
-            Source::File(_) => "the policies of a file",
-            Source::Database { .. } => "the policies of a database",
-        };
-        format!("<SharedLimiter with {source}>")
+        format!("<SharedLimiter {}>", self.shown)
+    }
+}
+
+/// The limits of a `repr`. The URL of a database may have a password.
+fn shown_source(source: &Source) -> String {
+    match source {
+        Source::Fixed(policy) => {
+            let limit = policy.limit.map_or(0, tollgate::Amount::get);
+            let window_s = policy.counting.window().map_or(0.0, Window::as_seconds);
+            format!("{:?}: {limit} requests in {window_s} s", policy.id.as_str())
+        }
+        Source::File(path) => format!("with the policies of {}", path.display()),
+        Source::Database { .. } => "with the policies of a database".to_owned(),
     }
 }
 
@@ -343,6 +399,18 @@ fn lease(py: Python<'_>, reserved: Reserved) -> PyResult<Lease> {
 async fn reset(connection: &Connection, check: &OwnedCheck) -> Result<Vec<String>, Failure> {
     let limiter = connection.limiter().await?;
     let reset = limiter.reset(&check.check()).await?;
+    Ok(reset.iter().map(|id| id.as_str().to_owned()).collect())
+}
+
+async fn reset_user(
+    connection: &Connection,
+    checks: &[OwnedCheck],
+) -> Result<Vec<String>, Failure> {
+    let limiter = connection.limiter().await?;
+    let mut reset = BTreeSet::new();
+    for check in checks {
+        reset.extend(limiter.reset_user(&check.check()).await?);
+    }
     Ok(reset.iter().map(|id| id.as_str().to_owned()).collect())
 }
 

@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 use tollgate::{Amount, Clock as _, ManualClock, Timestamp, Window};
 use tollgate_core::counting::counter::Counter;
 
-use crate::arguments::{amount, invalid, max_keys, seconds, window};
+use crate::arguments::{amount, invalid, max_keys, seconds, text, window};
 use crate::clock::{LimiterClock, StoreClock};
 use expiring::Expiring;
 use logs::Logs;
@@ -105,10 +105,11 @@ impl WindowStore {
     fn incr(
         &self,
         py: Python<'_>,
-        key: &str,
+        key: &Bound<'_, PyAny>,
         expiry: &Bound<'_, PyAny>,
         amount: &Bound<'_, PyAny>,
     ) -> PyResult<u64> {
+        let key = text("key", key)?;
         let amount = self::amount("amount", amount)?.get();
         let length = seconds("expiry", expiry, ACCEPTED_EXPIRIES)?;
         if length.is_zero() {
@@ -124,20 +125,23 @@ impl WindowStore {
     }
 
     /// What the fixed window of `key` holds.
-    fn get(&self, py: Python<'_>, key: &str) -> PyResult<u64> {
+    fn get(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let key = text("key", key)?;
         let (windows, now) = self.lock(py)?;
         Ok(windows.fixed.get(key, now).map_or(0, |found| found.value))
     }
 
     /// When the fixed window of `key` ends, in seconds since the Unix epoch; now if there is none.
-    fn get_expiry(&self, py: Python<'_>, key: &str) -> PyResult<f64> {
+    fn get_expiry(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<f64> {
+        let key = text("key", key)?;
         let (windows, now) = self.lock(py)?;
         let end = windows.fixed.get(key, now).map_or(now, |found| found.end);
         Ok(as_seconds(end.as_ns()))
     }
 
     /// Clears all windows of `key`.
-    fn clear(&self, py: Python<'_>, key: &str) -> PyResult<()> {
+    fn clear(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        let key = text("key", key)?;
         let (mut windows, _) = self.lock(py)?;
         windows.fixed.remove(key);
         windows.sliding.remove(key);
@@ -157,11 +161,12 @@ impl WindowStore {
     fn acquire_moving(
         &self,
         py: Python<'_>,
-        key: &str,
+        key: &Bound<'_, PyAny>,
         limit: &Bound<'_, PyAny>,
         expiry: &Bound<'_, PyAny>,
         amount: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
+        let key = text("key", key)?;
         let limit = self::amount("limit", limit)?;
         let amount = self::amount("amount", amount)?;
         let window = window("expiry", expiry)?;
@@ -174,9 +179,10 @@ impl WindowStore {
     fn get_moving(
         &self,
         py: Python<'_>,
-        key: &str,
+        key: &Bound<'_, PyAny>,
         expiry: &Bound<'_, PyAny>,
     ) -> PyResult<(f64, u64)> {
+        let key = text("key", key)?;
         let window = window("expiry", expiry)?;
         let (mut windows, _) = self.lock(py)?;
         let (start_ns, count) = windows.moving.window(key, window);
@@ -187,11 +193,12 @@ impl WindowStore {
     fn acquire_sliding(
         &self,
         py: Python<'_>,
-        key: &str,
+        key: &Bound<'_, PyAny>,
         limit: &Bound<'_, PyAny>,
         expiry: &Bound<'_, PyAny>,
         amount: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
+        let key = text("key", key)?;
         let limit = self::amount("limit", limit)?.get();
         let amount = self::amount("amount", amount)?.get();
         let window = window("expiry", expiry)?;
@@ -212,9 +219,10 @@ impl WindowStore {
     fn get_sliding(
         &self,
         py: Python<'_>,
-        key: &str,
+        key: &Bound<'_, PyAny>,
         expiry: &Bound<'_, PyAny>,
     ) -> PyResult<(u64, f64, u64, f64)> {
+        let key = text("key", key)?;
         let window = window("expiry", expiry)?;
         let (windows, now) = self.lock(py)?;
         let counter = windows.counter(key, window, now);
@@ -225,7 +233,8 @@ impl WindowStore {
     }
 
     /// Clears the sliding window counter of `key`.
-    fn clear_sliding(&self, py: Python<'_>, key: &str) -> PyResult<()> {
+    fn clear_sliding(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        let key = text("key", key)?;
         let (mut windows, _) = self.lock(py)?;
         windows.sliding.remove(key);
         Ok(())

@@ -105,6 +105,17 @@ impl<S: Store> SharedLimiter<S> {
         self.service.reset(check).await
     }
 
+    /// [`SharedLimiter::reset`] for the limits that are kept per user. What all users share, such as the limit of a model, stays.
+    ///
+    /// A store cannot list the models of a user: a limit per user and model is cleared for the model of `check`.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedLimiter::reset`].
+    pub async fn reset_user(&self, check: &Check<'_>) -> Result<Vec<PolicyId>, StoreError> {
+        self.service.reset_user(check).await
+    }
+
     /// The version of the policies in force: 1 for a set, and higher with each change of a file or a database.
     pub fn policies_version(&self) -> u64 {
         self.service.policies().current().version()

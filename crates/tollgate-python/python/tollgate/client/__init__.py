@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._leases import AsyncReservation
-from ._arguments import Check, check_connection
+from ._arguments import Check, check_connection, place_of
 from ._decisions import ServerDecision
 from ._errors import RequestRefused, ReservationDenied, ServerUnavailable
 from ._httpx import httpx
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from .._types import CheckArguments
+    from .._types import Cost, SubjectArguments
 
 __all__ = [
     "AsyncClient",
@@ -70,6 +70,10 @@ class Client(Calls):
         check_connection(base_url, timeout, http, httpx.Client)
         self._http = http or httpx.Client(base_url=base_url, timeout=timeout)
 
+    def __repr__(self) -> str:
+        """Name the server, without a password."""
+        return f"<Client of {place_of(self._http.base_url)}>"
+
     def _send(self, call: Call) -> Any:
         arguments = self._arguments(call)
         try:
@@ -85,16 +89,24 @@ class Client(Calls):
             return self._without_server(error)
 
     def check(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> ServerDecision:
         """Decide a check, and charge it if it is allowed."""
-        return self._decide("check", {"user": user, "model": model, **others})
+        return self._decide("check", {"user": user, "model": model, "cost": cost, **others})
 
     def peek(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> ServerDecision:
         """Say what a check would be answered now; charges nothing."""
-        return self._decide("peek", {"user": user, "model": model, **others})
+        return self._decide("peek", {"user": user, "model": model, "cost": cost, **others})
 
     def check_batch(self, checks: Sequence[Check]) -> list[ServerDecision]:
         """Decide up to 1,000 checks, in their order. Each is decided by itself."""
@@ -108,16 +120,19 @@ class Client(Calls):
         self,
         user: str | None = None,
         model: str | None = None,
+        cost: Cost = None,
         *,
         ttl: float | None = None,
-        **others: Unpack[CheckArguments],
+        **others: Unpack[SubjectArguments],
     ) -> Lease:
         """Reserve what a request may use, for `ttl` seconds (30 by default).
 
         A denial raises `ReservationDenied`. Without the server there is no lease, so `on_failure`
         does not apply, and `ServerUnavailable` is raised.
         """
-        answer = self._send(reserve_call({"user": user, "model": model, **others}, ttl))
+        answer = self._send(
+            reserve_call({"user": user, "model": model, "cost": cost, **others}, ttl)
+        )
         return Lease(reserved(self._decision(answer)), self._send)
 
     def admin(self, method: str, path: str, body: object = None, **parameters: str | int) -> Any:
@@ -169,6 +184,11 @@ class AsyncClient(Calls):
         self._by_loop = weakref.WeakKeyDictionary()
         self._timeout = timeout
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __repr__(self) -> str:
+        """Name the server, without a password."""
+        base_url = self._base_url if self._given is None else self._given.base_url
+        return f"<AsyncClient of {place_of(httpx.URL(base_url))}>"
 
     def _http(self) -> httpx.AsyncClient:
         """Return the client of httpx for the running event loop."""
@@ -229,16 +249,24 @@ class AsyncClient(Calls):
             return self._without_server(error)
 
     async def check(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> ServerDecision:
         """See `Client.check`."""
-        return await self._decide("check", {"user": user, "model": model, **others})
+        return await self._decide("check", {"user": user, "model": model, "cost": cost, **others})
 
     async def peek(
-        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        cost: Cost = None,
+        **others: Unpack[SubjectArguments],
     ) -> ServerDecision:
         """See `Client.peek`."""
-        return await self._decide("peek", {"user": user, "model": model, **others})
+        return await self._decide("peek", {"user": user, "model": model, "cost": cost, **others})
 
     async def check_batch(self, checks: Sequence[Check]) -> list[ServerDecision]:
         """See `Client.check_batch`."""
@@ -252,16 +280,17 @@ class AsyncClient(Calls):
         self,
         user: str | None = None,
         model: str | None = None,
+        cost: Cost = None,
         *,
         ttl: float | None = None,
-        **others: Unpack[CheckArguments],
+        **others: Unpack[SubjectArguments],
     ) -> AsyncReservation[AsyncLease]:
         """See `Client.reserve`: `async with client.reserve(…) as lease`.
 
         If the task is cancelled meanwhile, the lease is released in the background; not one with a
         `request_id`, because whoever reserves again with it gets the same lease.
         """
-        call = reserve_call({"user": user, "model": model, **others}, ttl)
+        call = reserve_call({"user": user, "model": model, "cost": cost, **others}, ttl)
         is_named = others.get("request_id") is not None
 
         async def reserve() -> AsyncLease:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +23,22 @@ _FIELDS = {
 }
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _MAX_BATCH = 1000
+# A day. What waits for longer has no limit; and sockets refuse what no clock can count.
+_MAX_TIMEOUT_S = 86_400
+_MAX_SHOWN = 60
+# Of a URL, far above the ids that servers accept.
+_MAX_PART = 4096
+_MAX_PORT = 65_535
+
+
+def shown(value: object) -> str:
+    """Return `value` for a message, shortened."""
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python does not write integers with thousands of digits.
+        return "too large"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 class Check(CheckArguments, total=False):
@@ -40,23 +56,34 @@ def check_connection(base_url: object, timeout: object, http: object, kind: type
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         message = f"timeout is of the type {type(timeout).__name__}; accepted: a number of seconds"
         raise TypeError(message)
-    if not (timeout > 0 and math.isfinite(timeout)):
-        message = f"timeout is {timeout!r}; accepted: seconds above 0"
+    if not 0 < timeout <= _MAX_TIMEOUT_S:
+        message = (
+            f"timeout is {shown(timeout)}; accepted: seconds above 0, at most {_MAX_TIMEOUT_S}"
+        )
         raise ValueError(message)
     if not isinstance(base_url, str):
         message = f"base_url is of the type {type(base_url).__name__}; accepted: str"
         raise TypeError(message)
     if http is None and not _is_address(base_url):
-        message = f"base_url is {base_url!r}; accepted: http://HOST[:PORT] or https://HOST[:PORT]"
+        message = (
+            f"base_url is {shown(base_url)}; accepted: http://HOST[:PORT] or https://HOST[:PORT]"
+        )
         raise ValueError(message)
 
 
 def _is_address(base_url: str) -> bool:
     try:
         url = httpx.URL(base_url)
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, UnicodeError):
         return False
-    return url.scheme in ("http", "https") and bool(url.host) and not (url.query or url.fragment)
+    if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
+        return False
+    return url.port is None or 0 < url.port <= _MAX_PORT
+
+
+def place_of(url: httpx.URL) -> str:
+    """Return the scheme, the host and the port of `url`; it may have a password too."""
+    return f"{url.scheme}://{url.netloc.decode()}" if url.host else "no address"
 
 
 def check_admin_token(token: object) -> None:
@@ -71,14 +98,35 @@ def check_admin_token(token: object) -> None:
         raise ValueError(message)
 
 
-def check_admin_call(method: object, path: object) -> None:
-    """Check the method and the path of a call of `/admin`."""
+def check_admin_call(
+    method: object, path: object, body: object, parameters: Mapping[str, object]
+) -> None:
+    """Check a call of `/admin`."""
     for name, value in (("method", method), ("path", path)):
         if not isinstance(value, str):
             message = f"{name} is of the type {type(value).__name__}; accepted: str"
             raise TypeError(message)
     if method not in _METHODS:
-        message = f"method is {method!r}; accepted: {', '.join(_METHODS)}"
+        message = f"method is {shown(method)}; accepted: {', '.join(_METHODS)}"
+        raise ValueError(message)
+    _check_sent("path", path)
+    try:
+        json.dumps(body, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"body cannot be written as JSON: {error}; accepted: what json.dumps takes"
+        raise type(error)(message) from None
+    for name, value in parameters.items():
+        if not isinstance(value, str | int):
+            kind = type(value).__name__
+            message = f"{shown(name)} is of the type {kind}; accepted: str or an integer"
+            raise TypeError(message)
+        _check_sent(shown(name), str(value))
+
+
+def _check_sent(name: str, text: object) -> None:
+    """Raise if `text` cannot be a part of a URL."""
+    if not isinstance(text, str) or not text.isprintable() or len(text) > _MAX_PART:
+        message = f"{name} cannot be sent; accepted: at most {_MAX_PART} printable characters"
         raise ValueError(message)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .._errors import describe
+
 if TYPE_CHECKING:
     from ._decisions import ServerDecision
 
@@ -42,9 +44,7 @@ class ReservationDenied(Exception):  # noqa: N818 - as `RateLimitExceeded`
     def __init__(self, decision: ServerDecision) -> None:
         """Describe `decision`."""
         self.decision = decision
-        wait = decision.retry_after_ms
-        when = "waiting does not help" if wait is None else f"retry after {wait} ms"
-        super().__init__(f"{decision.reason} by the policy {decision.policy_id}; {when}")
+        super().__init__(describe(decision))
 
     def __reduce__(self) -> tuple[type[ReservationDenied], tuple[ServerDecision]]:
         """Say how it is copied: by its decision, not by its text."""

@@ -35,6 +35,11 @@ class Updates:
         self._seq = 0
         self._has_ended = False
 
+    def __repr__(self) -> str:
+        """Say whether it is open. Its id is left out: whoever knows it can settle the lease."""
+        state = "ended" if self._has_ended else "open"
+        return f"<{type(self).__name__} {state}, {self.reserved} reserved>"
+
     def observe(self, totals: dict[str, int]) -> None:
         """Note what was used so far, for the end of the `with` block and the next extension."""
         check_amounts("totals", totals)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from .._tollgate import ttl_ms
-from ._arguments import Check, batch_of, body_of, check_admin_call, check_admin_token
+from ._arguments import Check, batch_of, body_of, check_admin_call, check_admin_token, shown
 from ._decisions import ServerDecision
 from ._errors import RequestRefused, ReservationDenied, ServerUnavailable
 from ._httpx import httpx
@@ -35,7 +35,7 @@ class Calls:
     def __init__(self, on_failure: OnFailure, admin_token: str | None) -> None:
         """Check the arguments."""
         if on_failure not in ("raise", "allow", "deny"):
-            message = f"on_failure is {on_failure!r}; accepted: 'raise', 'allow' or 'deny'"
+            message = f"on_failure is {shown(on_failure)}; accepted: 'raise', 'allow' or 'deny'"
             raise ValueError(message)
         check_admin_token(admin_token)
         self._on_failure = on_failure
@@ -119,7 +119,7 @@ def reserve_call(check: Mapping[str, object], ttl: float | None) -> Call:
 
 def admin_call(method: str, path: str, body: object, parameters: Mapping[str, str | int]) -> Call:
     """Return the call of `/admin/{path}`."""
-    check_admin_call(method, path)
+    check_admin_call(method, path, body, parameters)
     path = f"/admin/{path.strip('/')}"
     return Call(method, path, body, is_admin=True, parameters=parameters or None)
 
