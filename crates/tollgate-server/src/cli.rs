@@ -442,6 +442,7 @@ fn exit_code(error: &StartError) -> u8 {
         | StartError::Misconfigured { .. }
         | StartError::NeedsLeases { .. }
         | StartError::GatewayConfig(_)
+        | StartError::SameAddress { .. }
         | StartError::Gateway(GatewayError::NoLeases)
         | StartError::GatewayCatalog => MISUSED,
         _ => FAILED,
@@ -460,6 +461,13 @@ async fn run(config: &ServeConfig) -> Outcome {
     let url = format!("http://{}", server.address());
     show_console(&url, &server);
     tracing::info!(http = url, docs = format!("{url}/docs"), "serving");
+    let own = config.auth_headers.own_attributes();
+    if !own.is_empty() {
+        tracing::info!(
+            attributes = own.join(", "),
+            "auth_headers has attributes of your own, which no policy for the built-in ones sees; correct it if a name is misspelled"
+        );
+    }
     if let Some(gateway) = server.gateway_address() {
         tracing::info!(gateway = format!("http://{gateway}/v1"), "serving the gateway");
     }
