@@ -8,7 +8,6 @@ use clap::error::ContextValue;
 use clap::{Args, Parser, Subcommand};
 use tollgate_catalog::policy_file::Examined;
 use tollgate_catalog::{CatalogWarning, DocumentProblem};
-use tollgate_core::Policy;
 use tollgate_gateway::GatewayError;
 use tollgate_import::Source;
 use tollgate_simulate::{DiffArgs, SimulateArgs, SimulateError, TestArgs, TestReport};
@@ -387,11 +386,7 @@ fn validate(file: &Path) -> Outcome {
     match policies {
         Ok(set) => {
             let count = set.policies().len();
-            let default = if set.policies().iter().all(Policy::is_built_in) {
-                " (the built-in default)"
-            } else {
-                ""
-            };
+            let default = if set.is_default() { " (the built-in default)" } else { "" };
             let valid = format!("{}: valid, policies: {count}{default}\n", file.display());
             Outcome::done(told.chain([valid]).collect())
         }
