@@ -1,10 +1,12 @@
-//! Notices what endangers exact limits while the store works: evictions, and a clock of this node that differs from memcached's.
+//! Notices what endangers exact limits while the store works: evictions, a clock of this node that differs from memcached's, and
+//! a memcached that was started anew with other settings.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tollgate_core::Timestamp;
+use tollgate_store::{Misconfiguration, StartProblem, Warning};
 
 use crate::startup::stat;
 use crate::store::MemcachedStore;
@@ -40,6 +42,15 @@ pub enum Event {
         /// How long.
         quiet: Duration,
     },
+    /// Memcached was started anew, so it has forgotten all usage, and its settings were examined again.
+    StartedAnew {
+        /// The server.
+        at: String,
+        /// Settings that endanger exact limits.
+        warnings: Vec<Warning>,
+        /// What keeps the store from working at all.
+        problem: Option<Misconfiguration>,
+    },
     /// This node's clock differs from memcached's.
     ClockDiffers {
         /// The server.
@@ -64,6 +75,10 @@ struct Seen {
     evictions: Option<u64>,
     evicted_at: Option<Instant>,
     clock_differs: bool,
+    /// The process and its uptime in seconds.
+    process: Option<(u64, u64)>,
+    /// Whether a new process has still to be examined.
+    is_unexamined: bool,
 }
 
 impl Seen {
@@ -78,6 +93,12 @@ impl Seen {
         }
         let is_quiet = |at: &Instant| now.saturating_duration_since(*at) >= QUIET;
         self.evicted_at.take_if(|at| is_quiet(at)).map(|_| Event::EvictionEnded { quiet: QUIET })
+    }
+
+    /// Notes that memcached is the process `pid`, which has run for `uptime_s`; in a container every process may have the same id.
+    fn process(&mut self, pid: u64, uptime_s: u64) {
+        let before = self.process.replace((pid, uptime_s));
+        self.is_unexamined |= before.is_some_and(|(id, ran_s)| id != pid || uptime_s < ran_s);
     }
 
     /// Compares this node's clock, which shows `now`, with the time that memcached told.
@@ -99,38 +120,106 @@ impl Seen {
 
 impl MemcachedStore {
     /// Asks memcached every two seconds how many values it has evicted and what time it is. Calls `tell` within five seconds
-    /// of an eviction, when clocks begin to differ, when an alarm ends, and when checks were denied without asking memcached. Never
-    /// returns.
+    /// of an eviction or of a new start of memcached, when clocks begin to differ, when an alarm ends, and when checks were denied
+    /// without asking memcached. Never returns.
     pub async fn watch(self, tell: impl Fn(Event) + Send + Sync + 'static) {
         let mut seen = Seen::default();
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let place = self.shared.link.place.clone();
         loop {
             ticks.tick().await;
+            self.look(&mut seen).await.into_iter().for_each(&tell);
+        }
+    }
+
+    /// What has changed since the last look.
+    async fn look(&self, seen: &mut Seen) -> Vec<Event> {
+        let mut events = Vec::new();
+        // Relaxed: the number is independent.
+        let checks = self.shared.denied_locally.swap(0, Ordering::Relaxed);
+        if checks > 0 {
+            events.push(Event::DeniedLocally { checks });
+        }
+        // If this fails, checks fail too and report the error.
+        let Ok(stats) = self.shared.stats("", Instant::now() + ANSWER).await else { return events };
+        let place = &self.shared.link.place;
+        let number = |name| stat(&stats, name).and_then(|value| value.parse().ok());
+        if let Some((pid, uptime_s)) = number("pid").zip(number("uptime")) {
+            seen.process(pid, uptime_s);
+        }
+        if seen.is_unexamined
+            && let Some((warnings, problem)) = self.examined_anew().await
+        {
+            seen.is_unexamined = false;
+            events.push(Event::StartedAnew { at: place.clone(), warnings, problem });
+        }
+        events.extend(number("evictions").and_then(|count| {
             // Relaxed: the number is independent.
-            let checks = self.shared.denied_locally.swap(0, Ordering::Relaxed);
-            if checks > 0 {
-                tell(Event::DeniedLocally { checks });
-            }
-            // If this fails, checks fail too and report the error.
-            let Ok(stats) = self.shared.stats("", Instant::now() + ANSWER).await else { continue };
-            let number = |name| stat(&stats, name).and_then(|value| value.parse().ok());
-            let evictions = number("evictions").and_then(|count| {
-                // Relaxed: the number is independent.
-                let lost = self.shared.lost_values.swap(0, Ordering::Relaxed);
-                seen.evictions(&place, count, lost, Instant::now())
-            });
-            let clock =
-                number("time").and_then(|told_s| seen.clock(&place, self.shared.now(), told_s));
-            evictions.into_iter().chain(clock).for_each(&tell);
+            let lost = self.shared.lost_values.swap(0, Ordering::Relaxed);
+            seen.evictions(place, count, lost, Instant::now())
+        }));
+        let told_s = number("time");
+        events.extend(told_s.and_then(|told_s| seen.clock(place, self.shared.now(), told_s)));
+        events
+    }
+
+    /// What is wrong with the settings of memcached; `None` if it did not answer.
+    async fn examined_anew(&self) -> Option<(Vec<Warning>, Option<Misconfiguration>)> {
+        match self.examine().await {
+            Ok(warnings) => Some((warnings, None)),
+            Err(StartProblem::Misconfigured(problem)) => Some((Vec::new(), Some(problem))),
+            Err(_) => None,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tollgate_testkit::memcached::MemcachedServer;
+
     use super::*;
+    use crate::MemcachedOptions;
+
+    /// By its process, and by its uptime where all processes have one id. Only until it was examined.
+    #[test]
+    fn a_new_process_is_noticed() {
+        let mut seen = Seen::default();
+        let mut look = |pid, uptime_s| {
+            seen.process(pid, uptime_s);
+            std::mem::take(&mut seen.is_unexamined)
+        };
+        assert!(!look(7, 100) && !look(7, 100) && !look(7, 102));
+        assert!(look(8, 200));
+        assert!(look(8, 3) && !look(8, 5));
+    }
+
+    /// The look after a new start without `-M` tells it.
+    #[tokio::test]
+    async fn a_start_without_m_is_told_at_the_next_look() {
+        let server = MemcachedServer::start();
+        let (url, port) = (server.url(), server.port());
+        let store = MemcachedStore::new(&url.parse().unwrap(), &MemcachedOptions::default());
+        let mut seen = Seen::default();
+        while seen.process.is_none() {
+            assert_eq!(store.look(&mut seen).await, []);
+        }
+        server.kill();
+        drop(server);
+        let _server = MemcachedServer::start_on(port, &[]);
+        let told = async {
+            loop {
+                // The connection to the old process may have to be replaced first.
+                if let Some(event) = store.look(&mut seen).await.pop() {
+                    return event;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(30), told).await.unwrap();
+        let Event::StartedAnew { at, warnings, problem: None } = told else { panic!("{told:?}") };
+        assert_eq!((at, warnings.len()), (format!("127.0.0.1:{port}"), 1));
+        assert!(warnings[0].to_string().contains("start it with -M"), "{warnings:?}");
+    }
 
     #[test]
     fn only_what_is_evicted_from_now_on_is_told() {

@@ -8,7 +8,6 @@ use clap::error::ContextValue;
 use clap::{Args, Parser, Subcommand};
 use tollgate_catalog::policy_file::Examined;
 use tollgate_catalog::{CatalogWarning, DocumentProblem};
-use tollgate_core::Policy;
 use tollgate_gateway::GatewayError;
 use tollgate_import::Source;
 use tollgate_simulate::{DiffArgs, SimulateArgs, SimulateError, TestArgs, TestReport};
@@ -387,11 +386,7 @@ fn validate(file: &Path) -> Outcome {
     match policies {
         Ok(set) => {
             let count = set.policies().len();
-            let default = if set.policies().iter().all(Policy::is_built_in) {
-                " (the built-in default)"
-            } else {
-                ""
-            };
+            let default = if set.is_default() { " (the built-in default)" } else { "" };
             let valid = format!("{}: valid, policies: {count}{default}\n", file.display());
             Outcome::done(told.chain([valid]).collect())
         }
@@ -442,6 +437,7 @@ fn exit_code(error: &StartError) -> u8 {
         | StartError::Misconfigured { .. }
         | StartError::NeedsLeases { .. }
         | StartError::GatewayConfig(_)
+        | StartError::SameAddress { .. }
         | StartError::Gateway(GatewayError::NoLeases)
         | StartError::GatewayCatalog => MISUSED,
         _ => FAILED,
@@ -460,6 +456,13 @@ async fn run(config: &ServeConfig) -> Outcome {
     let url = format!("http://{}", server.address());
     show_console(&url, &server);
     tracing::info!(http = url, docs = format!("{url}/docs"), "serving");
+    let own = config.auth_headers.own_attributes();
+    if !own.is_empty() {
+        tracing::info!(
+            attributes = own.join(", "),
+            "auth_headers has attributes of your own, which no policy for the built-in ones sees; correct it if a name is misspelled"
+        );
+    }
     if let Some(gateway) = server.gateway_address() {
         tracing::info!(gateway = format!("http://{gateway}/v1"), "serving the gateway");
     }

@@ -17,7 +17,7 @@ use tollgate_service::{Keeping, Reservation, Unsettled};
 use tollgate_store::LeaseState;
 
 use crate::app::{App, Backend};
-use crate::config::{CatalogConfig, HttpLimits, ServeConfig};
+use crate::config::{CatalogConfig, HttpLimits, ServeConfig, meet};
 use crate::metrics::Metrics;
 use crate::net::{Drained, HeadBounds, Listener, NetMetrics, RequestHandler};
 use crate::start_error::StartError;
@@ -47,7 +47,15 @@ pub(crate) fn configured(config: &ServeConfig) -> Result<Option<GatewayConfig>, 
     if !matches!(config.catalog, CatalogConfig::Database(_)) {
         return Err(StartError::GatewayCatalog);
     }
-    read(path).map(Some)
+    let gateway = read(path)?;
+    let address = gateway.listen;
+    let listeners = [("--http", Some(config.http)), ("--grpc", config.grpc)];
+    for (setting, other) in listeners {
+        if other.is_some_and(|other| meet(address, other)) {
+            return Err(StartError::SameAddress { address, setting });
+        }
+    }
+    Ok(Some(gateway))
 }
 
 fn read(path: &Path) -> Result<GatewayConfig, StartError> {
@@ -58,7 +66,8 @@ impl<S: Backend> MountedGateway<S> {
     /// Listens for the gateway of `config` over the limits of `app`.
     pub(crate) async fn new(config: GatewayConfig, app: &App<S>) -> Result<Self, StartError> {
         let address = config.listen;
-        let failed = |source: io::Error| StartError::Listen { address, source };
+        let set_by = "`listen` in the file of --gateway";
+        let failed = |source: io::Error| StartError::Listen { set_by, address, source };
         let listener = Listener::bind(address).await.map_err(failed)?;
         let observer = LeaseMetrics::of(app);
         let tracer = app.otlp.clone().map(|otlp| otlp as Arc<dyn RequestTracer>);

@@ -41,7 +41,7 @@ impl<S: Backend> MountedGrpc<S> {
         app: &App<S>,
     ) -> Result<Option<Self>, StartError> {
         let Some(address) = config.grpc else { return Ok(None) };
-        let failed = |source: io::Error| StartError::Listen { address, source };
+        let failed = |source: io::Error| StartError::Listen { set_by: "--grpc", address, source };
         let listener = Listener::bind(address).await.map_err(failed)?;
         let metrics = Arc::clone(&app.metrics);
         let leases = LeaseMetrics::of(app);

@@ -221,6 +221,22 @@ pub(crate) fn watch_memcached(
                 "memcached has stopped evicting values; the lost usage is not restored"
             );
         }
+        Event::StartedAnew { at, warnings, problem } => {
+            tracing::warn!(
+                memcached = at,
+                "memcached was started anew and has forgotten all usage: every limit begins at 0"
+            );
+            for warning in warnings {
+                tracing::warn!(%warning, "the store works, but because of its configuration limits may admit too much; correct it as the warning says");
+            }
+            if let Some(problem) = problem {
+                tracing::error!(
+                    %problem,
+                    "the store cannot be used as it is configured. Until that is corrected, the failure mode (onStoreError) decides \
+                     checks"
+                );
+            }
+        }
         Event::ClockDiffers { at, by, is_ahead } => {
             let (by_s, direction) = (by.as_secs(), if is_ahead { "ahead of" } else { "behind" });
             tracing::error!(

@@ -181,7 +181,7 @@ impl Server {
     ) -> Result<Self, StartError> {
         let gateway_config = gateway::configured(config)?;
         let address = config.http;
-        let listen = |source| StartError::Listen { address, source };
+        let listen = |source| StartError::Listen { set_by: "--http", address, source };
         let listener = Listener::bind(address).await.map_err(listen)?;
         let made_token =
             if config.lets_somebody_write() { None } else { Some(catalog::made_token()?) };

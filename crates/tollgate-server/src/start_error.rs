@@ -18,10 +18,19 @@ use tollgate_store::{Misconfiguration, StoreError};
 pub enum StartError {
     /// The server could not listen at the address.
     Listen {
+        /// What sets the address.
+        set_by: &'static str,
         /// The address.
         address: SocketAddr,
         /// The cause.
         source: io::Error,
+    },
+    /// The gateway is to listen where this server does.
+    SameAddress {
+        /// The address of the gateway.
+        address: SocketAddr,
+        /// The setting of the server that has the same.
+        setting: &'static str,
     },
     /// The catalog could not provide policies.
     Catalog(CatalogError),
@@ -90,13 +99,22 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+            Self::Listen { set_by, address, source }
+                if source.kind() == io::ErrorKind::AddrInUse =>
+            {
                 write!(
                     f,
-                    "{address} is in use by another process; accepted: a free port, such as 0"
+                    "{set_by}: {address} is in use by another process; accepted: a free port, such as 0"
                 )
             }
-            Self::Listen { address, .. } => write!(f, "cannot listen at {address}"),
+            Self::Listen { set_by, address, .. } => {
+                write!(f, "{set_by}: cannot listen at {address}")
+            }
+            Self::SameAddress { address, setting } => write!(
+                f,
+                "`listen` in the file of --gateway: {address} is also the address of {setting}; accepted: another port in one of \
+                 the two"
+            ),
             Self::Catalog(error @ CatalogError::OtherApiKeySecret) => {
                 write!(f, "{error}, in TOLLGATE_API_KEY_SECRET or, for SQLite, in the file beside the database")
             }
@@ -164,6 +182,7 @@ impl std::error::Error for StartError {
             Self::Policies(_)
             | Self::NoApiKeySecret
             | Self::GatewayCatalog
+            | Self::SameAddress { .. }
             | Self::NeedsLeases { .. }
             | Self::Misconfigured { .. } => None,
             Self::Store(error) => error.source(),

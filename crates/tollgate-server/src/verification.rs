@@ -1,18 +1,23 @@
 //! `tollgate verify`, with the admin token of `serve`.
 
 use tokio::runtime::Builder;
-use tollgate_verify::{Verified, VerifyArgs, VerifyError};
+use tollgate_verify::{TOKEN_VARIABLE, Verified, VerifyArgs, VerifyError, admin_token};
 
 use crate::signals::Signals;
 
 /// Verifies the servers of `args`, until SIGINT or SIGTERM. A second signal ends it at once.
 pub(crate) fn run(args: &VerifyArgs) -> Verified {
-    let failed = |error| Verified { result: Err(VerifyError::System(error)), failures: Vec::new() };
+    let ended = |error| Verified { result: Err(error), failures: Vec::new() };
+    let failed = |error| ended(VerifyError::System(error));
+    let token = std::env::var_os(TOKEN_VARIABLE).map(admin_token).transpose();
+    let token = match token {
+        Ok(token) => token,
+        Err(error) => return ended(error),
+    };
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(error),
     };
-    let token = std::env::var("TOLLGATE_ADMIN_TOKEN").ok();
     let verified = runtime.block_on(async {
         let mut signals = match Signals::listen() {
             Ok(signals) => signals,

@@ -26,6 +26,99 @@ fn the_example_passes() {
     assert!(output.ends_with("\n\ncases: 7, passed: 7, failed: 0\n"), "{output}");
 }
 
+/// The document shows what the program prints, as text and as JSON.
+#[test]
+fn the_example_of_the_document_is_decided_as_it_says() {
+    let document = std::fs::read_to_string(in_project("docs/INTEGRATION.md")).unwrap();
+    let (_, section) = document.split_once("### Test policies before they are in force\n").unwrap();
+    let block = |language: &str| {
+        let (_, block) = section.split_once(&format!("```{language}\n")).unwrap();
+        block.split_once("```").unwrap().0
+    };
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("policies.test.yaml"), block("yaml")).unwrap();
+    let policies = "policies: [{id: per-minute, scope: USER, limit: 3, window: 1h}]";
+    std::fs::write(dir.path().join("policies.yaml"), policies).unwrap();
+    let run = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        let command = command.args(["policies", "test", "policies.test.yaml"]).args(flags);
+        let output = command.current_dir(dir.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let lines = |text: &str| -> Vec<_> {
+        text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    };
+    let (command, shown) = block("console").split_once('\n').unwrap();
+    assert_eq!(command, "$ tollgate policies test policies.test.yaml");
+    assert_eq!(lines(&run(&[])), lines(shown));
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(json(&run(&["--json"])), json(block("json")));
+}
+
+/// A policy file that cannot be read is told with where it is named.
+#[test]
+fn a_missing_policy_file_is_told_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.test.yaml");
+    let text =
+        "policies: none.yaml\ncases: [{name: a, check: {userId: a}, expect: {allowed: true}}]";
+    std::fs::write(&file, text).unwrap();
+    let (code, output, error) = policies(&["test".as_ref(), file.as_os_str()]);
+    assert_eq!((code, output.as_str()), (Some(2), ""));
+    let missing = dir.path().join("none.yaml");
+    let expected = format!(
+        "error: {}: policies: {}: cannot be read: No such file or directory (os error 2); accepted: the path of a policy file, \
+         relative to the test file\n",
+        file.display(),
+        missing.display()
+    );
+    assert_eq!(error, expected);
+    let diff = ["diff".as_ref(), file.as_os_str(), missing.as_os_str(), "--trace".as_ref()];
+    let (code, _, error) = policies(&[diff.as_slice(), &[missing.as_os_str()]].concat());
+    assert_eq!(code, Some(2));
+    let unreadable = format!("error: NEW: {}: cannot be read", missing.display());
+    assert!(error.lines().any(|line| line.starts_with(&unreadable)), "{error}");
+    let flag = ["test".as_ref(), file.as_os_str(), "--policies".as_ref(), missing.as_os_str()];
+    let (code, _, error) = policies(&flag);
+    assert_eq!(code, Some(2));
+    assert!(
+        error.starts_with(&format!("error: --policies: {}: cannot be read", missing.display())),
+        "{error}"
+    );
+}
+
+/// Without a check nothing is compared, which is not "no decision differs". A policy that equals the built-in one is the
+/// file's own.
+#[test]
+fn a_diff_needs_a_check_and_names_the_built_in_policy_only_where_it_applies() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.into_os_string()
+    };
+    let own =
+        write("own.yaml", "policies: [{id: default, scope: USER_MODEL, limit: 100, window: 1h}]");
+    let none = write("none.yaml", "policies: []");
+    let diff = |trace: &str| {
+        let trace = write("trace.csv", trace);
+        policies(&["diff".into(), own.clone(), none.clone(), "--trace".into(), trace])
+    };
+    let (code, output, error) = diff("timestamp,userId\n");
+    assert_eq!((code, output.as_str()), (Some(2), ""));
+    assert!(
+        error.contains("trace.csv: has no check, so nothing can be compared; accepted: "),
+        "{error}"
+    );
+    let (code, output, _) = diff("timestamp,userId,modelId\n0,a,m\n");
+    assert_eq!(code, Some(0));
+    assert!(output.contains("own.yaml\nnew "), "{output}");
+    assert!(output.contains("none.yaml (the built-in default)\n"), "{output}");
+    let (_, output, _) = policies(&["validate".into(), own.clone()]);
+    assert!(output.ends_with("own.yaml: valid, policies: 1\n"), "{output}");
+}
+
 /// 1 says that a decision is another one, 2 that a file is bad; the other files are tested all the same.
 #[test]
 fn failing_cases_and_bad_files_have_codes_of_their_own() {

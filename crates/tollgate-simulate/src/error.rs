@@ -28,6 +28,20 @@ pub enum SimulateError {
     Policies(CatalogError),
     /// The file contains no valid cases.
     Cases(CatalogError),
+    /// A policy file cannot be read at all.
+    PolicyFile {
+        /// Where the file is named: an argument, or a field of a test file.
+        named_by: String,
+        /// The problem.
+        error: CatalogError,
+        /// What is accepted there.
+        accepted: &'static str,
+    },
+    /// A trace has no check, so nothing can be compared.
+    NoChecks {
+        /// The trace.
+        trace: String,
+    },
     /// The catalog did not answer.
     CatalogUnavailable,
     /// The built-in policies cannot be compiled.
@@ -55,12 +69,24 @@ impl SimulateError {
             | Self::Trace(_)
             | Self::Policies(_)
             | Self::Cases(_)
+            | Self::PolicyFile { .. }
+            | Self::NoChecks { .. }
             | Self::File { action: "read", .. } => 2,
             Self::Difference(_)
             | Self::PolicySet(_)
             | Self::CatalogUnavailable
             | Self::Stopped
             | Self::File { .. } => 1,
+        }
+    }
+
+    /// The error about a policy file that cannot be read at all, with where the file is named. A problem inside it has its line.
+    pub(crate) fn named_by(self, place: impl Into<String>, accepted: &'static str) -> Self {
+        match self {
+            Self::Policies(error) if !matches!(error, CatalogError::Invalid(_)) => {
+                Self::PolicyFile { named_by: place.into(), error, accepted }
+            }
+            error => error,
         }
     }
 
@@ -81,6 +107,15 @@ impl fmt::Display for SimulateError {
             }
             Self::Trace(error) => error.fmt(f),
             Self::Policies(error) | Self::Cases(error) => error.fmt(f),
+            Self::PolicyFile { named_by, error, accepted } => match error.source() {
+                // The cause is shown here, before what is accepted.
+                Some(cause) => write!(f, "{named_by}: {error}: {cause}; accepted: {accepted}"),
+                None => write!(f, "{named_by}: {error}"),
+            },
+            Self::NoChecks { trace } => write!(
+                f,
+                "{trace}: has no check, so nothing can be compared; accepted: a trace with a line below its header"
+            ),
             Self::PolicySet(error) => error.fmt(f),
             Self::CatalogUnavailable => f.write_str(
                 "the catalog's database did not answer, so the checks cannot be decided as a server would",
@@ -98,6 +133,8 @@ impl Error for SimulateError {
             Self::File { source, .. } => Some(source),
             Self::Policies(error) | Self::Cases(error) => error.source(),
             Self::Flag { .. }
+            | Self::PolicyFile { .. }
+            | Self::NoChecks { .. }
             | Self::Trace(_)
             | Self::PolicySet(_)
             | Self::CatalogUnavailable

@@ -25,7 +25,16 @@ const RESTRICTED_DEPENDENCIES: [(&str, &[&str]); 13] = [
     ("axum", &["tollgate-server", "tollgate-bench"]),
     ("clap", &["tollgate-server", "tollgate-simulate", "tollgate-verify", "tollgate-bench"]),
     ("governor", &["tollgate-bench"]),
-    ("hyper", &["tollgate-gateway", "tollgate-otlp", "tollgate-server", "tollgate-bench"]),
+    (
+        "hyper",
+        &[
+            "tollgate-gateway",
+            "tollgate-otlp",
+            "tollgate-server",
+            "tollgate-verify",
+            "tollgate-bench",
+        ],
+    ),
     ("quick_cache", &["tollgate-catalog"]),
     ("notify", &["tollgate-catalog"]),
     ("opentelemetry", &["tollgate-otlp"]),

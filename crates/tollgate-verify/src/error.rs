@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::{fmt, io};
 
 use crate::target::CheckError;
+use crate::token::TOKEN_VARIABLE;
 
 /// Why a run ended without a report, or what failed after it.
 #[derive(Debug)]
@@ -13,6 +14,16 @@ pub enum VerifyError {
     /// An address is not one of a server.
     Address {
         /// The problem, without the address, which may contain a password.
+        problem: String,
+    },
+    /// The token cannot be used.
+    Token {
+        /// The problem, without the token.
+        problem: &'static str,
+    },
+    /// No certificate can be verified.
+    Authorities {
+        /// The problem.
         problem: String,
     },
     /// A server did not answer, or not as a Tollgate does.
@@ -51,7 +62,7 @@ pub enum VerifyError {
         /// The cause.
         source: io::Error,
     },
-    /// This system lacks something: random numbers, a list of authorities for TLS.
+    /// This system lacks something, such as random numbers.
     System(io::Error),
 }
 
@@ -75,6 +86,17 @@ impl fmt::Display for VerifyError {
                     "--server: {problem}; accepted: http://HOST[:PORT] or https://HOST[:PORT], each server once"
                 )
             }
+            Self::Token { problem } => write!(
+                f,
+                "{TOKEN_VARIABLE}: {problem}; accepted: an admin token of the deployment that may write, or an unset variable, to \
+                 test a policy that the deployment has"
+            ),
+            Self::Authorities { problem } => write!(
+                f,
+                "no certificate of an https:// server can be verified: {problem}; accepted: authorities in the PEM file that \
+                 SSL_CERT_FILE names or in the directories of SSL_CERT_DIR, or, if neither is set, those of the system, such as \
+                 the package ca-certificates"
+            ),
             Self::Check(CheckError { node, problem }) | Self::Policies { node, problem } => {
                 write!(f, "{node}: {problem}")
             }

@@ -1,22 +1,26 @@
 //! JSON calls over HTTP.
 
+use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
+use rustls_native_certs::CertificateResult;
 use serde::Deserialize;
 use url::Url;
 
+use crate::connection_problem::describe;
 use crate::error::VerifyError;
 
 /// The most time for a call.
@@ -33,12 +37,16 @@ pub(crate) struct HttpClient {
 /// An answer of a server.
 pub(crate) struct HttpAnswer {
     pub(crate) status: StatusCode,
+    /// Where the server would rather be asked.
+    location: Option<String>,
     body: Bytes,
 }
 
 /// The part of a problem document (RFC 9457) that is shown.
 #[derive(Deserialize)]
 struct Problem {
+    #[serde(default, rename = "type")]
+    kind: String,
     detail: String,
     #[serde(default)]
     errors: Vec<Field>,
@@ -52,18 +60,19 @@ struct Field {
 
 impl HttpClient {
     /// A client that trusts the authorities of this system, if it `needs_tls`.
-    pub(crate) fn new(needs_tls: bool) -> io::Result<Self> {
+    pub(crate) fn new(needs_tls: bool) -> Result<Self, VerifyError> {
+        let authorities = if needs_tls { trusted()? } else { RootCertStore::empty() };
+        Self::trusting(authorities).map_err(VerifyError::System)
+    }
+
+    fn trusting(authorities: RootCertStore) -> io::Result<Self> {
         let mut http = HttpConnector::new();
         http.set_nodelay(true);
         http.set_connect_timeout(Some(TIMEOUT));
         http.enforce_http(false);
         let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let tls = tls.with_safe_default_protocol_versions().map_err(io::Error::other)?;
-        let tls = if needs_tls {
-            tls.with_native_roots()?
-        } else {
-            tls.with_root_certificates(RootCertStore::empty())
-        };
+        let tls = tls.with_root_certificates(authorities);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls.with_no_client_auth())
             .https_or_http()
@@ -90,12 +99,16 @@ impl HttpClient {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         let request = request.body(Full::from(body)).map_err(|error| error.to_string())?;
+        let failed = |error: &(dyn Error + 'static)| describe(error, url.scheme());
         let answer = async {
-            let answer = self.client.request(request).await.map_err(|error| causes(&error))?;
+            let answer = self.client.request(request).await.map_err(|error| failed(&error))?;
             let status = answer.status();
+            let location = answer.headers().get(LOCATION);
+            let location =
+                location.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
             let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-            let body = body.map_err(|error| causes(&*error))?.to_bytes();
-            Ok(HttpAnswer { status, body })
+            let body = body.map_err(|error| failed(&*error))?.to_bytes();
+            Ok(HttpAnswer { status, location, body })
         };
         let in_time = tokio::time::timeout(TIMEOUT, answer).await;
         in_time.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())))
@@ -103,16 +116,20 @@ impl HttpClient {
 }
 
 impl HttpAnswer {
-    /// The body as JSON of this shape.
-    pub(crate) fn json<'a, T: Deserialize<'a>>(&'a self) -> Option<T> {
-        serde_json::from_slice(&self.body).ok()
+    /// The body as JSON of this shape, or why it is not.
+    pub(crate) fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.body)
+    }
+
+    /// Whether this is an error as a Tollgate server describes it.
+    pub(crate) fn is_tollgates(&self) -> bool {
+        let problem = self.json::<Problem>();
+        problem.is_ok_and(|problem| problem.kind.starts_with("urn:tollgate:problem:"))
     }
 
     /// What an answer that is not a success says, in words.
     pub(crate) fn refusal(&self) -> String {
-        let Some(problem) = self.json::<Problem>() else {
-            return format!("status {}", self.status);
-        };
+        let Ok(problem) = self.json::<Problem>() else { return self.shown() };
         let fields =
             problem.errors.iter().map(|Field { field, problem }| format!("{field} {problem}"));
         let fields: Vec<_> = fields.collect();
@@ -121,15 +138,56 @@ impl HttpAnswer {
         }
         format!("{}: {}", problem.detail, fields.join("; "))
     }
+
+    /// The status and the beginning of the body, or where a redirect leads.
+    pub(crate) fn shown(&self) -> String {
+        let status = self.status;
+        if let Some(location) = self.location.as_deref().filter(|_| status.is_redirection()) {
+            return format!(
+                "status {status}, a redirect to {}, which is not followed",
+                shown(location)
+            );
+        }
+        match String::from_utf8_lossy(&self.body).trim() {
+            "" => format!("status {status} without a body"),
+            body => format!("status {status} with {}", shown(body)),
+        }
+    }
 }
 
-/// An error and its causes. Those of the client repeat each other, so the last one is enough.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut deepest = error;
-    while let Some(cause) = deepest.source() {
-        deepest = cause;
+/// The beginning of a text of a server, quoted and without control characters.
+fn shown(text: &str) -> String {
+    const MAX_CHARS: usize = 80;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
     }
-    deepest.to_string()
+}
+
+/// The authorities that this system trusts.
+fn trusted() -> Result<RootCertStore, VerifyError> {
+    let mut trusted = RootCertStore::empty();
+    // A file that was named by mistake must not go unnoticed because a directory is readable.
+    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let named = named.map(|file| rustls_native_certs::load_certs_from_paths(Some(&file), None));
+    let unusable =
+        named.filter(|named| trusted.add_parsable_certificates(named.certs.clone()).0 == 0);
+    let errors = if let Some(named) = unusable {
+        named.errors
+    } else {
+        let CertificateResult { certs, errors, .. } = rustls_native_certs::load_native_certs();
+        trusted.add_parsable_certificates(certs);
+        if !trusted.is_empty() {
+            return Ok(trusted);
+        }
+        errors
+    };
+    let problems: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    let problem = match &problems[..] {
+        [] => "no trusted authority was found".to_owned(),
+        problems => problems.join("; "),
+    };
+    Err(VerifyError::Authorities { problem })
 }
 
 /// The address of a server: a URL of `http` or `https`, to whose path the paths of calls are added.
@@ -168,3 +226,6 @@ impl Base {
         url
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,7 @@ impl HttpTarget {
             return Err(VerifyError::Address { problem });
         }
         let needs_tls = nodes.iter().any(Base::needs_tls);
-        let client = HttpClient::new(needs_tls).map_err(VerifyError::System)?;
+        let client = HttpClient::new(needs_tls)?;
         Ok(Self { client, nodes, policy_id: None })
     }
 
@@ -81,13 +81,22 @@ impl HttpTarget {
         let body = json!({ "attributes": { ATTRIBUTE: subject } }).to_string();
         let answer = self.client.call(Method::POST, base.at(path), None, body).await;
         let answer = answer.map_err(failed)?;
-        let decision = answer.json::<Decision>().filter(|_| answer.status == StatusCode::OK);
-        let decision = decision.ok_or_else(|| {
+        if answer.is_tollgates() {
+            return Err(failed(format!("the server refused POST {path}: {}", answer.refusal())));
+        }
+        let other = |problem: String| {
             failed(format!(
-                "this does not answer like a Tollgate server: POST {path} gave {}",
-                answer.refusal()
+                "this does not answer like a Tollgate server: POST {path} gave {}{problem}; accepted: the address at which \
+                 `tollgate serve` answers HTTP, which is neither that of its gateway nor that of its gRPC",
+                answer.shown()
             ))
-        })?;
+        };
+        if answer.status != StatusCode::OK {
+            return Err(other(String::new()));
+        }
+        let decision = answer.json::<Decision>();
+        let decision =
+            decision.map_err(|error| other(format!(", which is not a decision ({error})")))?;
         if decision.degraded {
             let problem = "the store did not answer, so a check was decided without it; verify when the store works";
             return Err(failed(problem.to_owned()));

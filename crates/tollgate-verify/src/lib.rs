@@ -6,6 +6,7 @@
 //! coarse to show is not reported, and the report says how coarse they were.
 
 mod args;
+mod connection_problem;
 mod error;
 mod experiments;
 mod http;
@@ -16,6 +17,7 @@ mod report;
 mod run;
 mod target;
 mod timeline;
+mod token;
 
 pub use args::VerifyArgs;
 pub use error::VerifyError;
@@ -24,3 +26,4 @@ pub use report::{Finding, Outcome, Promise, Report};
 pub use run::{Verified, run, run_in};
 pub use target::{Answer, Ask, CheckError, Target};
 pub use timeline::Timeline;
+pub use token::{TOKEN_VARIABLE, admin_token};

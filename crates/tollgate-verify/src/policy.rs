@@ -15,6 +15,7 @@ use crate::experiments::Settings;
 use crate::http_target::{ATTRIBUTE, HttpTarget, LimitShown};
 use crate::judge::Rule;
 use crate::timeline::Timeline;
+use crate::token::TOKEN_VARIABLE;
 
 /// How long a change of the catalog may take to reach every node; Tollgate needs 5 seconds at most.
 const REACHES_NODES: Duration = Duration::from_secs(15);
@@ -60,12 +61,18 @@ impl TestPolicy {
         if let [only] = &limits[..]
             && let Some(rule) = testable(only)
         {
-            return Ok(with(rule, only.policy_id.clone(), None));
+            match args.other_than(rule) {
+                None => return Ok(with(rule, only.policy_id.clone(), None)),
+                Some(flag) if token.is_none() => {
+                    return Err(has_another_rule(target, &only.policy_id, rule, &flag));
+                }
+                Some(_) => {}
+            }
         }
         if token.is_none() {
             return Err(cannot_test(target, &limits, args));
         }
-        let rule = Rule { limit: args.limit, window: Duration::from_secs(args.window_seconds) };
+        let rule = args.rule();
         let id = format!("tollgate-verify-{run}");
         let overridden: Vec<_> = limits.iter().map(|limit| &limit.policy_id).collect();
         let mut policy = json!({
@@ -73,7 +80,7 @@ impl TestPolicy {
             "per": [ATTRIBUTE],
             "match": { ATTRIBUTE: format!("{run}-*") },
             "limit": rule.limit,
-            "windowSeconds": args.window_seconds,
+            "windowSeconds": rule.window.as_secs(),
         });
         if !overridden.is_empty() {
             policy["overrides"] = json!(overridden);
@@ -193,6 +200,20 @@ fn testable(shown: &LimitShown) -> Option<Rule> {
     (is_exact && is_small).then_some(Rule { limit, window })
 }
 
+/// A flag asks for another rule than that of the deployment's policy, and there is no token to make a policy with.
+fn has_another_rule(target: &HttpTarget, id: &str, rule: Rule, flag: &str) -> VerifyError {
+    VerifyError::Policies {
+        node: target.nodes[0].name.clone(),
+        problem: format!(
+            "{flag} is not what the policy {id} of the deployment says, which has {} requests in {} s; accepted: neither \
+             --limit nor --window-seconds, to test that policy, or a write token in {TOKEN_VARIABLE}, so that a policy is made \
+             for the run",
+            rule.limit,
+            rule.window.as_secs(),
+        ),
+    }
+}
+
 fn cannot_test(target: &HttpTarget, limits: &[LimitShown], args: &VerifyArgs) -> VerifyError {
     let applying: Vec<_> = limits.iter().map(|limit| &limit.policy_id).collect();
     let (what, overrides) = if applying.is_empty() {
@@ -201,13 +222,15 @@ fn cannot_test(target: &HttpTarget, limits: &[LimitShown], args: &VerifyArgs) ->
         let what = format!("{applying:?} apply to a check with only this attribute");
         (what, format!(", overrides: {applying:?}"))
     };
+    let Rule { limit, window } = args.rule();
+    let seconds = window.as_secs();
     VerifyError::Policies {
         node: target.nodes[0].name.clone(),
         problem: format!(
-            "there is no limit to test: {what}; set TOLLGATE_ADMIN_TOKEN to a write token, so that a policy can be made for \
-             the run, or add one to the deployment, such as {{id: tollgate-verify, per: [{ATTRIBUTE}], limit: {}, \
-             windowSeconds: {}{overrides}}}; accepted: a sliding window of 1 to 60 s with a limit of 2 to 1,000 requests",
-            args.limit, args.window_seconds,
+            "there is no limit to test: {what}; set {TOKEN_VARIABLE} to a write token, so that a policy can be made for the \
+             run, or add one to the deployment, such as {{id: tollgate-verify, per: [{ATTRIBUTE}], limit: {limit}, \
+             windowSeconds: {seconds}{overrides}}}; accepted: a sliding window of 1 to 60 s with a limit of 2 to 1,000 \
+             requests",
         ),
     }
 }
@@ -227,5 +250,21 @@ async fn admin(
         return Ok(());
     }
     let had_no_effect = answer.status.is_client_error();
-    Err(Refused { problem: answer.refusal(), had_no_effect })
+    Err(Refused { problem: advised(answer.status, answer.refusal()), had_no_effect })
+}
+
+/// What a call to `/admin` was refused with, and what to do about it.
+fn advised(status: StatusCode, refusal: String) -> String {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {
+            format!(
+                "the token in {TOKEN_VARIABLE} is refused: {refusal}; accepted: an admin token of this server that may write"
+            )
+        }
+        StatusCode::METHOD_NOT_ALLOWED => format!(
+            "{refusal}; accepted: a policy in that catalog, such as {{id: tollgate-verify, per: [{ATTRIBUTE}], limit: 40, \
+             windowSeconds: 2}}, which is tested without a token"
+        ),
+        _ => refusal,
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
 /// A promise that is verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Promise {
     /// A subject is admitted exactly up to its limit, however many checks come at once.
@@ -36,7 +36,7 @@ impl Promise {
 }
 
 /// What became of a promise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// Nothing speaks against it.
@@ -48,7 +48,7 @@ pub enum Outcome {
 }
 
 /// A promise, what became of it, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     /// The promise.
@@ -59,9 +59,8 @@ pub struct Finding {
     pub detail: String,
 }
 
-/// The result of a run.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// The result of a run. As JSON, it begins with its [outcome](Report::outcome).
+#[derive(Clone, Debug)]
 pub struct Report {
     /// The addresses that were asked.
     pub servers: Vec<String>,
@@ -106,6 +105,22 @@ impl Report {
     }
 }
 
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { servers, policy_id, limit, window_ms, checks, took_ms, findings } = self;
+        let mut report = serializer.serialize_struct("Report", 8)?;
+        report.serialize_field("outcome", &self.outcome())?;
+        report.serialize_field("servers", servers)?;
+        report.serialize_field("policyId", policy_id)?;
+        report.serialize_field("limit", limit)?;
+        report.serialize_field("windowMs", window_ms)?;
+        report.serialize_field("checks", checks)?;
+        report.serialize_field("tookMs", took_ms)?;
+        report.serialize_field("findings", findings)?;
+        report.end()
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { servers, policy_id, limit, window_ms, checks, took_ms, findings } = self;
@@ -135,4 +150,55 @@ impl fmt::Display for Report {
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value};
+
+    use super::*;
+
+    fn finding(promise: Promise, outcome: Outcome) -> Finding {
+        Finding { promise, outcome, detail: "seen".to_owned() }
+    }
+
+    fn report(findings: Vec<Finding>) -> Report {
+        let servers = vec!["http://h".to_owned()];
+        let policy_id = "p".to_owned();
+        Report { servers, policy_id, limit: 40, window_ms: 2_000, checks: 9, took_ms: 1, findings }
+    }
+
+    #[test]
+    fn the_outcome_of_a_run_is_its_worst_one() {
+        use Outcome::{Broken, Kept, NotTested};
+        for (outcomes, name, code) in [
+            (&[Kept, Kept][..], "kept", 0),
+            (&[Kept, NotTested], "notTested", 3),
+            (&[NotTested, Broken, Kept], "broken", 1),
+        ] {
+            let findings = outcomes.iter().map(|outcome| finding(Promise::Limit, *outcome));
+            let report = report(findings.collect());
+            let json: Value = serde_json::from_str(&report.to_json()).unwrap();
+            assert_eq!((json["outcome"].as_str(), report.exit_code()), (Some(name), code));
+        }
+    }
+
+    fn keys(map: &Map<String, Value>) -> Vec<&str> {
+        map.keys().map(String::as_str).collect()
+    }
+
+    /// The report has the fields that the document shows.
+    #[test]
+    fn the_document_shows_the_json() {
+        let document = include_str!("../../../docs/INTEGRATION.md");
+        let (_, section) = document.split_once("### Verify a running deployment\n").unwrap();
+        let (_, block) = section.split_once("```json\n").unwrap();
+        let shown: Value = serde_json::from_str(block.split_once("```").unwrap().0).unwrap();
+        let report = report(vec![finding(Promise::Limit, Outcome::Kept)]);
+        let json: Value = serde_json::from_str(&report.to_json()).unwrap();
+        assert_eq!(keys(json.as_object().unwrap()), keys(shown.as_object().unwrap()));
+        let finding = |value: &Value| value["findings"][0].as_object().cloned().unwrap();
+        assert_eq!(keys(&finding(&json)), keys(&finding(&shown)));
+        assert_eq!(json["findings"][0]["promise"], shown["findings"][0]["promise"]);
+    }
 }

@@ -117,24 +117,40 @@ async fn verify(
     Ok(Verified { result, failures })
 }
 
-/// The file of `--report`, which keeps what it has until a report replaces it.
+/// The file of `--report`, which keeps what it has until a report replaces it. Without a report, a new file is removed.
 struct ReportFile<'a> {
     path: &'a Path,
     file: File,
+    is_new_and_empty: bool,
 }
 
 impl<'a> ReportFile<'a> {
     fn open(path: &'a Path) -> Result<Self, VerifyError> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let mut options = OpenOptions::new();
+        let (file, is_new_and_empty) = match options.write(true).create_new(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                (options.create_new(false).create(true).open(path), false)
+            }
+            file => (file, true),
+        };
         let failed = |source| VerifyError::File { path: path.to_owned(), source };
-        Ok(Self { path, file: file.map_err(failed)? })
+        Ok(Self { path, file: file.map_err(failed)?, is_new_and_empty })
     }
 
     fn write(mut self, report: &Report) -> Result<(), VerifyError> {
         // A pipe has no length.
         _ = self.file.set_len(0);
+        self.is_new_and_empty = false;
         let written = self.file.write_all((report.to_json() + "\n").as_bytes());
         written.map_err(|source| VerifyError::File { path: self.path.to_owned(), source })
+    }
+}
+
+impl Drop for ReportFile<'_> {
+    fn drop(&mut self) {
+        if self.is_new_and_empty {
+            _ = std::fs::remove_file(self.path);
+        }
     }
 }
 

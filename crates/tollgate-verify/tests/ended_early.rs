@@ -16,8 +16,8 @@ const TOKEN: Option<&str> = Some("a-token-that-may-write");
 fn args(server: &FakeServer) -> VerifyArgs {
     VerifyArgs {
         servers: vec![server.url()],
-        window_seconds: 1,
-        limit: 2,
+        window_seconds: Some(1),
+        limit: Some(2),
         json: false,
         report: None,
     }
@@ -113,6 +113,22 @@ async fn a_report_without_a_place_is_told_before_the_run() {
         tollgate_verify::run(&VerifyArgs { report, ..args(&server) }, TOKEN, pending).await;
     assert!(matches!(verified.result, Err(VerifyError::File { .. })), "{verified:?}");
     assert_eq!((verified.exit_code(), server.fake.created()), (1, None));
+}
+
+/// A run without a report leaves no new file, and does not touch an old one.
+#[tokio::test]
+async fn a_run_without_a_report_leaves_the_files_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let (new, old) = (folder.path().join("new.json"), folder.path().join("old.json"));
+    std::fs::write(&old, "an older report").unwrap();
+    for file in [&new, &old] {
+        let server = FakeServer::start(Fake::refuses_creations()).await;
+        let args = VerifyArgs { report: Some(file.clone()), ..args(&server) };
+        let verified = tollgate_verify::run(&args, TOKEN, pending).await;
+        assert!(verified.result.is_err(), "{verified:?}");
+    }
+    assert!(!new.exists());
+    assert_eq!(std::fs::read_to_string(&old).unwrap(), "an older report");
 }
 
 /// What a server refused was not created, so nothing is left.

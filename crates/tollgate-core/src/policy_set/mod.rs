@@ -27,6 +27,8 @@ pub type Plan<'a> = SmallVec<[Charge<'a>; 4]>;
 #[derive(Debug)]
 pub struct PolicySet {
     policies: Vec<Policy>,
+    /// Whether it was made from no policies, so that the default one holds.
+    is_default: bool,
     rules: Vec<Rule>,
     index: Index,
     /// Whether a policy names others that it overrides.
@@ -95,10 +97,11 @@ impl PolicySet {
     ///
     /// O(n log n) in the policies with their patterns.
     pub fn new(mut policies: Vec<Policy>) -> Result<Self, PolicySetError> {
-        if policies.is_empty() {
+        let is_default = policies.is_empty();
+        if is_default {
             policies.push(Policy::default_policy());
         }
-        Self::exactly(policies)
+        Ok(Self { is_default, ..Self::exactly(policies)? })
     }
 
     /// Compiles `policies`. With none at all, nothing is limited.
@@ -131,7 +134,21 @@ impl PolicySet {
             }
         }
         let reserved_units = reserved_units.into();
-        Ok(Self { policies, rules, index, has_overrides, has_exemptions_from_all, reserved_units })
+        Ok(Self {
+            policies,
+            is_default: false,
+            rules,
+            index,
+            has_overrides,
+            has_exemptions_from_all,
+            reserved_units,
+        })
+    }
+
+    /// Whether it was made from no policies, so that [`Policy::default_policy`] holds. A set with a policy that equals the
+    /// default one is not such a set.
+    pub fn is_default(&self) -> bool {
+        self.is_default
     }
 
     /// The units of which policies say how much a lease reserves that does not say so itself.

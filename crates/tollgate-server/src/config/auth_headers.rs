@@ -36,6 +36,12 @@ impl AuthHeaders {
         parse(text).ok()
     }
 
+    /// The attributes that are not built in, for messages.
+    pub(crate) fn own_attributes(&self) -> Vec<&str> {
+        let names = self.subject.iter().map(|(attribute, _)| attribute.name());
+        names.filter(|name| !Attribute::BUILT_IN_NAMES.contains(name)).collect()
+    }
+
     /// The headers of the subject, for messages.
     pub(crate) fn subject_headers(&self) -> String {
         let names: Vec<_> = self.subject.iter().map(|(_, header)| header.as_str()).collect();
@@ -93,6 +99,9 @@ impl AuthHeaders {
             let problem = format!("{name:?} resembles the attribute {like:?}, but is not the same");
             return Err(refused(problem));
         }
+        if let Some(like) = other_name_resembled_by(name) {
+            return Err(refused(format!("{name:?} resembles {like:?}, but is not the same")));
+        }
         subject::check_id(name)
             .map_err(|problem| refused(format!("the name {name:?} {problem}")))?;
         let Some(attribute) = Attribute::parse(name) else { return Ok(false) };
@@ -102,6 +111,14 @@ impl AuthHeaders {
         self.subject.push((attribute, header));
         Ok(true)
     }
+}
+
+/// [`COST`] or [`REQUEST_ID`], if `name` differs from it only in case, separators or a final `s`.
+fn other_name_resembled_by(name: &str) -> Option<&'static str> {
+    let letters = name.chars().filter(|c| !matches!(c, '_' | '-' | '.'));
+    let letters = letters.collect::<String>().to_ascii_lowercase();
+    let singular = letters.strip_suffix('s').unwrap_or(&letters);
+    [COST, REQUEST_ID].into_iter().find(|like| like.eq_ignore_ascii_case(singular))
 }
 
 #[cfg(test)]
@@ -130,6 +147,7 @@ mod tests {
     fn a_list_has_attributes_a_cost_and_a_request_id() {
         let headers = parse("user=X-User, region=x-region\trequestId=x-request-id").unwrap();
         assert_eq!(shown(&headers), [("user", "x-user"), ("region", "x-region")]);
+        assert_eq!(headers.own_attributes(), ["region"]);
         assert_eq!((headers.cost, headers.request_id.unwrap().as_str()), (None, "x-request-id"));
         for (wrong, problem) in [
             ("", "names no attribute"),
@@ -141,6 +159,15 @@ mod tests {
             ("user=x-a,cost=x-b,cost=x-c", "\"cost\" is given twice"),
             ("=x-a", "the name \"\" is empty"),
             ("userId=x-a", "\"userId\" resembles the attribute \"user\", but is not the same"),
+            (
+                "user=x-a,requestid=x-b",
+                "\"requestid\" resembles \"requestId\", but is not the same",
+            ),
+            (
+                "user=x-a,request_id=x-b",
+                "\"request_id\" resembles \"requestId\", but is not the same",
+            ),
+            ("user=x-a,Costs=x-b", "\"Costs\" resembles \"cost\", but is not the same"),
         ] {
             assert_eq!(parse(wrong).unwrap_err().problem, problem, "{wrong:?}");
         }

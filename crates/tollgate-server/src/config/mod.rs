@@ -240,6 +240,14 @@ fn settings_file(
     }
 }
 
+/// Whether only one of two listeners can have these addresses. Of addresses of different families, only the system knows.
+pub(crate) fn meet(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip(), other.ip());
+    let is_same =
+        a == b || a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified());
+    is_same && one.port() == other.port() && one.port() != 0
+}
+
 /// Where the server listens with these settings. The other settings of `environment` and of the file are not checked.
 pub(crate) fn http_of(
     flag: Option<String>,
@@ -337,6 +345,13 @@ impl ServeConfig {
             let accepted = "a loopback address, or any address with a token in TOLLGATE_ADMIN_TOKEN, or with one that may write in \
                  TOLLGATE_ADMIN_TOKENS";
             layers.refuse(&place, &problem, accepted);
+        }
+        if let Some(grpc) = config.grpc.filter(|grpc| meet(config.http, *grpc)) {
+            let place = |key| layers.place(key).map(|place| place.to_string());
+            let http = place("http").unwrap_or_else(|| "the default of --http".to_owned());
+            let problem = format!("{grpc} is also where HTTP is served, {} by {http}", config.http);
+            let accepted = "another port in one of the two";
+            layers.refuse(&place("grpc").unwrap_or_default(), &problem, accepted);
         }
         config.limits.refuse_bodies_without_memory(&mut layers);
         layers.finish(config)

@@ -271,14 +271,30 @@ fn what_cannot_be_served_is_refused_with_its_place() {
     std::fs::write(directory.path().join("bad.yaml"), "policies: [{id: p}]").unwrap();
     let gateway = "listen: 127.0.0.1:0\nupstreams: [{id: a, baseUrl: \"http://127.0.0.1:1/v1\", dialect: openai}]\nmodels: [{id: m, upstreams: [a]}]";
     std::fs::write(directory.path().join("gateway.yaml"), gateway).unwrap();
-    let cases: [(&[&str], i32, &[&str]); 26] = [
+    std::fs::write(directory.path().join("same.yaml"), gateway.replace(":0", ":4317")).unwrap();
+    let cases: [(&[&str], i32, &[&str]); 29] = [
         (
             &["--http", "here"],
             2,
             &["--http: \"here\" is not an address", "accepted: an IP address"],
         ),
         (&["--http", "0.0.0.0:0"], 2, &["--http: 0.0.0.0:0", "TOLLGATE_ADMIN_TOKEN is not set"]),
-        (&["--http", &taken], 1, &[&taken, "is in use"]),
+        (&["--http", &taken], 1, &["--http: ", &taken, "is in use"]),
+        (
+            &["--http", "127.0.0.1:9100", "--grpc", "0.0.0.0:9100"],
+            2,
+            &["--grpc: 0.0.0.0:9100 is also where HTTP", "127.0.0.1:9100 by --http", "accepted"],
+        ),
+        (
+            &["--http", "127.0.0.1:4317", "--gateway", "same.yaml"],
+            2,
+            &["--gateway: 127.0.0.1:4317 is also the address of --http", "accepted"],
+        ),
+        (
+            &["--auth-headers", "user=x-user,requestid=x-id"],
+            2,
+            &["--auth-headers: \"requestid\" resembles \"requestId\"", "requestId"],
+        ),
         (&["--max-keys", "0"], 2, &["--max-keys: \"0\" is not accepted", "accepted: an integer"]),
         (
             &["--store", "memcached://:canary@h"],
@@ -388,6 +404,18 @@ fn sighup_does_not_end_the_process() {
     assert!(line.contains("SIGHUP"), "{line}");
     let (code, log) = process.end("-TERM");
     assert_eq!(code, Some(0), "{log}");
+}
+
+/// A misspelled name becomes an attribute of one's own, so the log names them.
+#[test]
+fn the_log_names_attributes_of_ones_own() {
+    let directory = TempDir::new().unwrap();
+    let headers = "user=x-user,modle=x-model";
+    let mut process = Process::start(tollgate(&directory).env("TOLLGATE_AUTH_HEADERS", headers));
+    let mut line = String::new();
+    process.log.read_line(&mut line).unwrap();
+    let logged: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(logged["attributes"], "modle", "{line}");
 }
 
 #[test]

@@ -4,13 +4,16 @@ use std::future::pending;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tollgate_core::{Clock as _, ManualClock, Timestamp};
+use tollgate_server::Secret;
 use tollgate_verify::{
     Outcome, Promise, Report, Timeline, Verified, VerifyArgs, VerifyError, run_in,
 };
 
+use crate::common::tollgate;
 use crate::support::{Admin, Fixture, READ, WRITE};
 
 /// The time of a server's store.
@@ -29,7 +32,7 @@ impl Timeline for StoreTime {
 
 fn args(servers: &[SocketAddr]) -> VerifyArgs {
     let servers = servers.iter().map(|address| format!("http://{address}")).collect();
-    VerifyArgs { servers, window_seconds: 2, limit: 20, json: false, report: None }
+    VerifyArgs { servers, window_seconds: Some(2), limit: Some(20), json: false, report: None }
 }
 
 /// The report, if nothing failed.
@@ -123,11 +126,86 @@ async fn what_cannot_be_tested_is_refused() {
     refused(empty, Some("a-token-of-nobody"), &["cannot create a policy", "token"]).await;
 }
 
+/// The error names the variable that holds the token, and does not show the token.
 #[tokio::test]
-async fn a_token_that_may_only_read_is_refused() {
+async fn a_token_that_may_not_write_is_refused() {
     let admin = Admin::start().await;
-    let error = verify(&[&admin.fixture], Some(READ), pending).await.unwrap_err();
-    assert!(error.to_string().contains("cannot create a policy"), "{error}");
+    for token in [READ, "a-token-of-nobody"] {
+        let error = verify(&[&admin.fixture], Some(token), pending).await.unwrap_err();
+        let text = error.to_string();
+        for part in ["cannot create a policy", "TOLLGATE_ADMIN_TOKEN", "that may write"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains(token), "{text}");
+        assert_eq!(error.exit_code(), 2);
+    }
+}
+
+/// A policy file cannot be changed over HTTP: the error says which policy to add to it.
+#[tokio::test]
+async fn a_catalog_that_cannot_be_changed_needs_a_policy_of_its_own() {
+    let yaml = "policies: [{id: users, scope: USER, limit: 9, windowSeconds: 9}]";
+    let server = Fixture::start_with_policies_and(yaml, |config| {
+        config.admin_token = Some(Secret::new(WRITE));
+    })
+    .await;
+    let error = verify(&[&server], Some(WRITE), pending).await.unwrap_err().to_string();
+    for part in ["cannot create a policy", "such as {id: tollgate-verify, per: [tollgate_verify]"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+/// The flags ask for a policy. One of the deployment with other numbers is not taken for it: with a token it is overridden
+/// for the run, and without one the run is refused.
+#[tokio::test]
+async fn another_limit_than_that_of_the_deployment_is_never_ignored() {
+    let admin = Admin::start().await;
+    let mine = json!({"id": "mine", "per": ["tollgate_verify"], "limit": 20, "windowSeconds": 2});
+    admin.ask("POST", "/admin/policies", &mine).await;
+    let address = admin.fixture.server.address();
+    let time = StoreTime(admin.fixture.clock.clone());
+    let run = async |limit, window_seconds, token| {
+        let args = VerifyArgs { limit, window_seconds, ..args(&[address]) };
+        whole(run_in(&args, token, pending, &time).await)
+    };
+    for (limit, window_seconds) in [(None, None), (Some(20), None), (Some(20), Some(2))] {
+        let report = run(limit, window_seconds, Some(WRITE)).await.unwrap();
+        assert_eq!((&*report.policy_id, report.limit, report.window_ms), ("mine", 20, 2_000));
+    }
+    let report = run(Some(7), None, Some(WRITE)).await.unwrap();
+    assert!(report.policy_id.starts_with("tollgate-verify-"), "{report}");
+    assert_eq!((report.limit, report.window_ms), (7, 2_000));
+    assert_eq!(report.outcome(), Outcome::Kept, "{report}");
+    for (limit, window_seconds, flag) in
+        [(Some(7), Some(2), "--limit 7"), (Some(20), Some(3), "--window-seconds 3")]
+    {
+        let error = run(limit, window_seconds, None).await.unwrap_err();
+        let text = error.to_string();
+        for part in [flag, "mine", "20 requests in 2 s", "TOLLGATE_ADMIN_TOKEN"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(error.exit_code(), 2);
+    }
+}
+
+/// Before any call: a token that cannot be sent, and no authority to verify a certificate with.
+#[test]
+fn what_the_environment_gives_is_checked_first() {
+    let directory = TempDir::new().unwrap();
+    let run = |name: &str, value: &str| {
+        let mut command = tollgate(&directory);
+        let command = command.args(["verify", "--server", "https://127.0.0.1:1"]);
+        let output = command.env(name, value).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), &*output.stdout), (Some(2), &b""[..]), "{error}");
+        error
+    };
+    let error = run("TOLLGATE_ADMIN_TOKEN", "");
+    assert!(error.starts_with("error: TOLLGATE_ADMIN_TOKEN: is empty; accepted: "), "{error}");
+    let error = run("SSL_CERT_FILE", "/nonexistent/ca.pem");
+    for part in ["/nonexistent/ca.pem", "accepted", "SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
 }
 
 /// Whatever else answers there, or if nobody does, the error names the address and the problem.
@@ -146,7 +224,9 @@ async fn what_is_no_tollgate_is_refused() {
     });
     let error =
         whole(run_in(&args(&[address]), None, pending, &time).await).unwrap_err().to_string();
-    assert!(error.contains("does not answer like a Tollgate server"), "{error}");
+    for part in ["does not answer like a Tollgate server", "200 OK", r#""hi""#, "accepted"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
     assert!(error.contains(&address.to_string()), "{error}");
     let stream = other.await.unwrap();
     let error =

@@ -86,6 +86,11 @@ async fn what_cannot_be_compared_is_refused_with_its_field() {
             "line 1: header: is \"a,b\", of no known format",
         ),
         (
+            json!({"policies": policies, "trace": "timestamp,userId\n"}),
+            "trace",
+            "the uploaded trace has no check",
+        ),
+        (
             json!({"policies": policies, "trace": "timestamp,userId\nsoon,a\n"}),
             "trace",
             "line 2: timestamp: is \"soon\"",

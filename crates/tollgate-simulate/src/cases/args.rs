@@ -28,7 +28,8 @@ A test file names a policy file, relative to itself, and lists cases:
       check: {userId: ann, modelId: gpt-4}
       expect: {allowed: false, policyId: per-minute, retryAfterMs: 40000}
 
-A check has the fields of POST /rate-limit/check; with `reserve: true` it reserves a lease. `expect` has fields of the answer.
+A check has the fields of POST /rate-limit/check; with `reserve: true` it reserves a lease. `expect` has fields of the answer. \
+In the policy file, but not in the test file, `${NAME}` is an environment variable, as for `serve`.
 
 Exit code: 0 if every case passes, 1 if a decision is not the expected one, 2 if a file is bad.";
 }

@@ -83,9 +83,14 @@ fn test_file(path: &Path, policies: Option<&Path>) -> Result<TestFileReport, Sim
     let file = read::test_file(path, policies.is_none()).map_err(SimulateError::Cases)?;
     // The policy file is named from where the test file is.
     let beside = |named: &PathBuf| path.parent().unwrap_or(Path::new("")).join(named);
+    let (named_by, accepted) = match policies {
+        Some(_) => ("--policies".to_owned(), "the path of a policy file"),
+        None => (format!("{}: policies", path.display()), read::ACCEPTED_POLICIES),
+    };
     let policies = policies.map(Path::to_owned).or_else(|| file.policies.as_ref().map(beside));
     let policies = policies.unwrap_or_default();
-    let source = Source::file(&policies, file.unknown_api_keys)?;
+    let source = Source::file(&policies, file.unknown_api_keys)
+        .map_err(|error| error.named_by(named_by, accepted))?;
     let cases = file.cases.iter().map(|case| decide::case(&source, case));
     Ok(TestFileReport {
         file: path.display().to_string(),

@@ -27,7 +27,7 @@ const CASE_FIELDS: [&str; 5] = ["name", "at", "given", "check", "expect"];
 const GIVEN_ONLY: [&str; 4] = ["times", "ago", "at", "settle"];
 
 const ACCEPTED_FILE: &str = "a map with `policies`, the policy file, and `cases`";
-const ACCEPTED_POLICIES: &str = "the path of a policy file, relative to the test file";
+pub(super) const ACCEPTED_POLICIES: &str = "the path of a policy file, relative to the test file";
 const ACCEPTED_CASES: &str = "a list of cases, such as `{name, given, check, expect}`";
 const ACCEPTED_CASE: &str = "a map with `name`, `check`, `expect` and optionally `at` and `given`";
 const ACCEPTED_NAME: &str = "a text that says what the case shows";

@@ -44,7 +44,9 @@ pub struct DiffArgs {
 impl DiffArgs {
     /// The help after the flags.
     pub const AFTER_HELP: &str = "\
-Exit code: 0 if both files make the same decisions, 1 if a decision differs, 2 if a file is bad.";
+Exit code: 0 if both files make the same decisions, 1 if a decision differs, 2 if a file is bad or the trace has no check.
+
+Environment variables stand in policy files, as for `serve`: `${NAME}` or `${NAME:-default}`.";
 
     pub(super) fn top(&self) -> usize {
         let given = self.top.and_then(|top| usize::try_from(top).ok());

@@ -13,7 +13,7 @@ mod timeline;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use tollgate_core::{Clock, MonotonicClock, Policy};
+use tollgate_core::{Clock, MonotonicClock};
 use tollgate_service::UnknownApiKeys;
 
 pub use args::DiffArgs;
@@ -75,8 +75,10 @@ fn policies(
             accepted: "a policy file; only --trace takes `-`",
         });
     }
-    let mut source = Source::file(file, unknown)?;
-    if source.snapshot.policies().policies().iter().all(Policy::is_built_in) {
+    let source = Source::file(file, unknown);
+    let mut source =
+        source.map_err(|error| error.named_by(argument, "the path of a policy file"))?;
+    if source.snapshot.policies().is_default() {
         source.name = source.name.map(|name| format!("{name} (the built-in default)"));
     }
     Ok(source)
@@ -88,10 +90,18 @@ fn open(args: &DiffArgs, population: Population) -> Result<TraceReader, Simulate
     Ok(trace)
 }
 
-/// Finds the first bad line of `trace`.
+/// Finds the first bad line of `trace`, or that it has no check.
 fn read_to_the_end(mut trace: TraceReader) -> Result<(), SimulateError> {
-    while trace.next_check()?.is_some() {}
-    Ok(())
+    let mut checks = 0_u64;
+    while trace.next_check()?.is_some() {
+        checks += 1;
+    }
+    refuse_without_checks(&trace.name(), checks)
+}
+
+/// Without a check, nothing would be compared, and a script would take that for "no decision differs".
+fn refuse_without_checks(trace: &str, checks: u64) -> Result<(), SimulateError> {
+    if checks > 0 { Ok(()) } else { Err(SimulateError::NoChecks { trace: trace.to_owned() }) }
 }
 
 fn replay(
@@ -110,7 +120,7 @@ fn replay(
 }
 
 /// Compares two sets of policies, the old and the new one, on a trace with its name and its population. Calls `go_on` after
-/// each check with the bytes read, and ends with [`SimulateError::Stopped`] if it says so.
+/// each check with the bytes read, and ends with [`SimulateError::Stopped`] if it says so. A trace without checks is refused.
 pub fn compare(
     (old, new): (&Source, &Source),
     (name, trace, population): (&str, &mut TraceReader, Population),
@@ -131,6 +141,7 @@ pub fn compare(
             return Err(SimulateError::Stopped);
         }
     }
+    refuse_without_checks(name, comparison.checks)?;
     comparison.times.reordered = trace.reordered();
     let wall_ns = wall_clock.now().as_ns().saturating_sub(start.as_ns());
     let drawn = (trace.format() == TraceFormat::AzureLlm2023).then_some(population);

@@ -183,6 +183,10 @@ fn failed(error: &SimulateError, bounds: &WhatIfBounds) -> Problem {
                 format!("line {}: {}: {}", error.line, error.problem.column, error.problem.problem);
             of_trace(problem, error.problem.accepted.clone())
         }
+        SimulateError::NoChecks { trace } => of_trace(
+            format!("{trace} has no check, so nothing can be compared"),
+            "a trace with a line below its header".to_owned(),
+        ),
         SimulateError::Stopped => of_trace(
             format!("takes longer than {} s to compare", bounds.deadline.as_secs()),
             "a shorter trace; `tollgate policies diff` has no bound".to_owned(),
