@@ -1,12 +1,13 @@
 //! Charges that can be given back by their request id.
 //!
 //! A window that is exact cannot give back "three hits": which ones decides when the room comes. So a charge that may be given back
-//! is kept as a lease, which the request id names (R12), and giving back settles it for less (R14).
+//! is kept as a lease, which the subject and the request id name (R12), and giving back settles it for less (R14).
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use tollgate_core::{
-    Amount, Check, Cost, LeaseUpdate, Limit, OverLimit, PolicyId, Quality, Totals, Ttl,
+    Amount, Check, Cost, LeaseUpdate, Limit, OverLimit, PolicyId, Quality, Totals, Ttl, Unit,
 };
 use tollgate_store::{Effect, LeaseId, LeaseState, Store, StoreError};
 
@@ -32,6 +33,10 @@ pub enum GivenBack {
     NotFound,
     /// This limit records costs that have happened (R19), or gives back what leases that expire hold; its charges are not kept.
     NotKept(PolicyId),
+    /// The charge has nothing of this unit, so nothing was given back.
+    NotCharged(Unit),
+    /// The store keeps no leases.
+    NoLeases,
 }
 
 impl<S: Store> RateLimitService<S> {
@@ -51,8 +56,9 @@ impl<S: Store> RateLimitService<S> {
         if plain || looked.not_kept.is_some() || !looked.meets_limits {
             return self.check_together(std::slice::from_ref(check), uncovered).await;
         }
-        let check = check.clone().at_cost(self.exactly(&check.cost));
-        let Reservation { decision, .. } = self.reserve(&check, KEPT).await?;
+        let (name, check) = (name_of(check), check.clone().at_cost(self.exactly(&check.cost)));
+        let reserved = self.reserve_named(&check, KEPT, 0, name.as_deref()).await?;
+        let Reservation { decision, .. } = reserved;
         let allowed = decision.allowed();
         let part = Part { decision: decision.clone(), is_covered: true };
         Ok(Together { allowed, decision, parts: [part].into_iter().collect() })
@@ -61,14 +67,17 @@ impl<S: Store> RateLimitService<S> {
     /// Gives the cost of `check` back to the charge of the same subject that its request id names
     /// ([`RateLimitService::check_kept`]), at most what was charged, and frees its slots. Each call gives back.
     pub async fn give_back(&self, check: &Check<'_>) -> Result<GivenBack, StoreError> {
+        if !self.store().capabilities().leases {
+            return Ok(GivenBack::NoLeases);
+        }
         if let Some(policy) = self.look(check).await.not_kept {
             return Ok(GivenBack::NotKept(policy));
         }
         // The cost is no part of what a request id names, so this finds the lease and charges nothing if there is none.
-        let nothing =
-            self.exactly(&Cost::one_request().with(tollgate_core::Unit::Requests, Amount::ZERO));
-        let asked = check.clone().at_cost(nothing);
-        let Some(lease) = self.reserve(&asked, LOOKING).await?.lease else {
+        let nothing = self.exactly(&Cost::one_request().with(Unit::Requests, Amount::ZERO));
+        let (name, asked) = (name_of(check), check.clone().at_cost(nothing));
+        let looked = self.reserve_named(&asked, LOOKING, 0, name.as_deref()).await?;
+        let Some(lease) = looked.lease else {
             return Ok(GivenBack::NotFound);
         };
         if lease.ttl == LOOKING {
@@ -91,6 +100,9 @@ impl<S: Store> RateLimitService<S> {
             let Some(state) = self.update_lease(id, &ask).await? else {
                 return Ok(GivenBack::NotFound);
             };
+            if let Some(unit) = not_charged(&state, less) {
+                return Ok(GivenBack::NotCharged(unit));
+            }
             let Some(seq) = Amount::new(state.seq.get().saturating_add(1)) else { break };
             let usage = what_remains(&state, less);
             let settle = LeaseUpdate::Settle { seq, usage, quality: Quality::Exact };
@@ -139,6 +151,30 @@ struct Looked {
     /// A limit under which a lease is not the same as a charge.
     not_kept: Option<PolicyId>,
     meets_limits: bool,
+}
+
+/// The name of what `check` is charged: its subject and its request id. The id alone would name the charge of another subject, if no
+/// limit counts by what tells the two apart.
+fn name_of(check: &Check<'_>) -> Option<String> {
+    let request_id = check.request_id?;
+    let mut attributes: Vec<_> = check.subject.attributes().collect();
+    attributes.sort_unstable();
+    let texts = attributes.into_iter().flat_map(|(attribute, value)| [attribute, value]);
+    let mut name = String::new();
+    for text in texts.chain([request_id]) {
+        // Writing to a `String` cannot fail. With the lengths, no two lists of texts have the same name.
+        _ = write!(name, "{}:{text}", text.len());
+    }
+    Some(name)
+}
+
+/// A unit of `less` of which the lease holds nothing, if it holds nothing of the others either, and no slots.
+fn not_charged(state: &LeaseState, less: &Cost) -> Option<Unit> {
+    let holds = |unit: &Unit| state.holds.iter().any(|hold| hold.unit == *unit);
+    let asked = || less.amounts().filter(|(_, amount)| *amount > Amount::ZERO);
+    let (unit, _) = asked().next()?;
+    let is_held = asked().any(|(unit, _)| holds(unit)) || holds(&Unit::Concurrency);
+    (!is_held).then(|| unit.clone())
 }
 
 /// What a lease is charged of each unit in `less`, without that.

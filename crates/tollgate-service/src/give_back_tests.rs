@@ -112,3 +112,35 @@ async fn recorded_costs_are_not_given_back() {
     assert_eq!(give_back(&service, "a", 4).await, refused);
     assert_eq!(count(&service).await, 8);
 }
+
+/// Where no limit counts by the user, the request id alone would name the charge of every user.
+#[tokio::test]
+async fn only_the_subject_that_was_charged_gets_something_back() {
+    let everyone = Policy { per: Per::from_scope("GLOBAL").unwrap(), ..policy("everyone", 10) };
+    let (service, _) = service(vec![everyone]);
+    assert!(charge(&service, "a", 6).await);
+    let cost = Cost::one_request().with(Unit::Requests, Amount::new(3).unwrap());
+    let bob = |id: &'static str| {
+        Check::of(Subject::new("bob", "gpt-4")).at_cost(cost.clone()).with_request_id(id)
+    };
+    assert_eq!(service.give_back(&bob("a")).await.unwrap(), GivenBack::NotFound);
+    assert_eq!(count(&service).await, 6);
+    assert!(service.check_kept(&bob("a"), Uncovered::Allow).await.unwrap().allowed);
+    assert_eq!(count(&service).await, 9, "the same id of another subject is another charge");
+    assert_eq!(service.give_back(&bob("a")).await.unwrap(), GivenBack::Done);
+    assert_eq!(give_back(&service, "a", 2).await, GivenBack::Done);
+    assert_eq!(count(&service).await, 4);
+}
+
+#[tokio::test]
+async fn a_unit_that_was_not_charged_is_not_given_back() {
+    let (service, _) = service(vec![policy("user", 10)]);
+    assert!(charge(&service, "a", 6).await);
+    let tokens = Cost::one_request().with(Unit::Requests, Amount::ZERO);
+    let tokens = tokens.with(Unit::Tokens, Amount::new(2).unwrap());
+    let tokens = named("a", 0).at_cost(tokens);
+    let given_back = service.give_back(&tokens).await.unwrap();
+    assert_eq!(given_back, GivenBack::NotCharged(Unit::Tokens));
+    assert_eq!(count(&service).await, 6);
+    assert_eq!(give_back(&service, "a", 2).await, GivenBack::Done);
+}

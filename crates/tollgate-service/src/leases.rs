@@ -104,8 +104,19 @@ impl<S: Store> RateLimitService<S> {
         ttl: Ttl,
         input_bytes: u64,
     ) -> Result<Reservation, StoreError> {
+        self.reserve_named(check, ttl, input_bytes, check.request_id).await
+    }
+
+    /// [`RateLimitService::reserve_for`], where the store knows the lease by `name` in place of the request id (R12).
+    pub(crate) async fn reserve_named(
+        &self,
+        check: &Check<'_>,
+        ttl: Ttl,
+        input_bytes: u64,
+        name: Option<&str>,
+    ) -> Result<Reservation, StoreError> {
         let traced = self.traced("reserve");
-        let reserved = self.reserve_known(check, ttl, input_bytes).await;
+        let reserved = self.reserve_known(check, ttl, input_bytes, name).await;
         traced.end(reserved.as_ref().map(|reservation| Some(&reservation.decision)));
         reserved
     }
@@ -115,6 +126,7 @@ impl<S: Store> RateLimitService<S> {
         check: &Check<'_>,
         ttl: Ttl,
         input_bytes: u64,
+        name: Option<&str>,
     ) -> Result<Reservation, StoreError> {
         let snapshot = self.policies().current();
         let known = match self.directory() {
@@ -133,7 +145,7 @@ impl<S: Store> RateLimitService<S> {
         } else {
             let charges = snapshot.policies().plan(check);
             let note = LeaseNote::bytes_of(&check.subject, input_bytes);
-            let request = LeaseRequest::new(&charges, ttl).named(check.request_id);
+            let request = LeaseRequest::new(&charges, ttl).named(name);
             let reserved = self.store().reserve(&request.with_note(&note)).await?;
             // Without a limit, nothing was decided, so nothing was decided without the store.
             let is_degraded = reserved.degraded && !charges.is_empty();

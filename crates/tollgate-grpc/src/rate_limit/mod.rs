@@ -17,7 +17,7 @@ use self::request::{Asked, Hits};
 use crate::Shared;
 use crate::observer::GrpcCall;
 use crate::proto::envoy::service::ratelimit::v3::RateLimitResponse;
-use crate::status::store_unavailable;
+use crate::status::{no_leases, store_unavailable};
 use crate::undecoded::envoy::service::ratelimit::v3::RateLimitRequest;
 use crate::undecoded::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService;
 
@@ -71,6 +71,13 @@ impl<S: Store> EnvoyRateLimit<S> {
                      hour ago or before the policies changed, or its subject differs",
                 ));
             }
+            GivenBack::NotCharged(unit) => {
+                return Err(Status::failed_precondition(format!(
+                    "unit: the charge that request_id names has nothing of {:?}; accepted: the unit of the charge",
+                    unit.as_str()
+                )));
+            }
+            GivenBack::NoLeases => return Err(no_leases()),
             GivenBack::NotKept(policy) => {
                 return Err(Status::failed_precondition(format!(
                     "is_negative_hits: policy {:?} has overLimit: charge or onExpire: refund, so its charges are not kept to be given \

@@ -59,7 +59,7 @@ impl<S: Store> TollgateV1<S> {
 
     pub(super) async fn extend_lease(&self, request: &ExtendRequest) -> Result<Lease, Status> {
         let mut problems = Problems::default();
-        named(&request.lease_id, &mut problems);
+        named(&request.lease_id, "", &mut problems);
         let seq = seq(request.seq, "seq", &mut problems);
         let ttl = ttl(request.ttl_ms, ACCEPTED_NEW_TTL, &mut problems);
         let observed = totals(&request.observed, "observed", &mut problems);
@@ -70,7 +70,7 @@ impl<S: Store> TollgateV1<S> {
 
     pub(super) async fn release_lease(&self, request: &ReleaseRequest) -> Result<Lease, Status> {
         let mut problems = Problems::default();
-        named(&request.lease_id, &mut problems);
+        named(&request.lease_id, "", &mut problems);
         let update = problems.or(LeaseUpdate::Release)?;
         self.update(&request.lease_id, &update).await
     }
@@ -80,7 +80,6 @@ impl<S: Store> TollgateV1<S> {
         request: &SettleRequest,
     ) -> Result<SettleResponse, Status> {
         let mut problems = Problems::default();
-        named(&request.lease_id, &mut problems);
         let settlement = settlement(request, "", &mut problems);
         let settlement = problems.or(settlement)?;
         self.needs_leases()?;
@@ -209,14 +208,15 @@ fn unknown_lease() -> Status {
 }
 
 /// Adds a problem if no lease is named.
-fn named(id: &str, problems: &mut Problems) {
+fn named(id: &str, at: &str, problems: &mut Problems) {
     if id.is_empty() {
-        problems.add(&"lease_id", &"is missing", ACCEPTED_LEASE);
+        problems.add(&format_args!("{at}lease_id"), &"is missing", ACCEPTED_LEASE);
     }
 }
 
 /// The settlement; `None` if the id cannot be that of a lease.
 fn settlement(request: &SettleRequest, at: &str, problems: &mut Problems) -> Option<Settlement> {
+    named(&request.lease_id, at, problems);
     let quality = match QualityMessage::try_from(request.quality) {
         Ok(QualityMessage::Unspecified | QualityMessage::Exact) => Quality::Exact,
         Ok(QualityMessage::LowerBound) => Quality::LowerBound,

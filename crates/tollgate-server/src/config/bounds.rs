@@ -91,15 +91,11 @@ impl HttpLimits {
         let longest = self.max_body_bytes.max(self.max_batch_body_bytes).max(MAX_DOCUMENT_BYTES);
         let needed = longest + UNFINISHED_BYTES;
         if self.max_body_memory_bytes < needed {
-            let place = layers.place("max_body_memory_bytes");
-            let place = place.map_or_else(String::new, |place| place.to_string());
             let problem =
                 format!("is too small for the longest accepted body, which needs {needed} bytes");
-            layers.refuse(
-                &place,
-                &problem,
-                "a larger value, or smaller values of max_body_bytes and max_batch_body_bytes",
-            );
+            let accepted =
+                "a larger value, or smaller values of max_body_bytes and max_batch_body_bytes";
+            layers.refuse_key("max_body_memory_bytes", &problem, accepted);
         }
     }
 

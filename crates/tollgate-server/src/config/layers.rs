@@ -194,14 +194,27 @@ impl Layers {
             Ok(value) => value,
             Err(refused) => {
                 let problem = without_url(refused.problem, text);
-                let problem = match &place {
-                    Place::File(..) => format!("{key}: {problem}"),
-                    _ => problem,
-                };
-                self.error.add(&place, &problem, refused.accepted);
+                self.refuse_value(key, &place, &problem, refused.accepted);
                 default
             }
         }
+    }
+
+    /// Adds a problem of the value of `key` that other values cause.
+    pub(crate) fn refuse_key(&mut self, key: &'static str, problem: &str, accepted: &str) {
+        match self.place(key) {
+            Some(place) => self.refuse_value(key, &place, problem, accepted),
+            None => self.error.add(&format_args!("the default of {key}"), problem, accepted),
+        }
+    }
+
+    /// A line of a file does not name the key, as a flag and a variable do.
+    fn refuse_value(&mut self, key: &str, place: &Place, problem: &str, accepted: &str) {
+        let named = match place {
+            Place::File(..) => format!("{key}: {problem}"),
+            _ => problem.to_owned(),
+        };
+        self.error.add(place, &named, accepted);
     }
 
     /// Where the value of `key` was set, if it was.
@@ -209,7 +222,7 @@ impl Layers {
         self.text(key).map(|(_, place)| place)
     }
 
-    /// Adds a problem that involves several values.
+    /// Adds a problem of something else than a key.
     pub(crate) fn refuse(&mut self, place: &dyn fmt::Display, problem: &str, accepted: &str) {
         self.error.add(place, problem, accepted);
     }

@@ -337,21 +337,19 @@ impl ServeConfig {
             config.take_named_tokens(&mut layers, list);
         }
         if !config.http.ip().is_loopback() && !config.lets_somebody_write() {
-            let place = layers.place("http").map_or_else(String::new, |place| place.to_string());
             let problem = format!(
                 "{} can be reached from other machines, and {ADMIN_TOKEN_VARIABLE} is not set",
                 config.http
             );
             let accepted = "a loopback address, or any address with a token in TOLLGATE_ADMIN_TOKEN, or with one that may write in \
                  TOLLGATE_ADMIN_TOKENS";
-            layers.refuse(&place, &problem, accepted);
+            layers.refuse_key("http", &problem, accepted);
         }
         if let Some(grpc) = config.grpc.filter(|grpc| meet(config.http, *grpc)) {
-            let place = |key| layers.place(key).map(|place| place.to_string());
-            let http = place("http").unwrap_or_else(|| "the default of --http".to_owned());
+            let http = layers.place("http").map(|place| place.to_string());
+            let http = http.unwrap_or_else(|| "the default of --http".to_owned());
             let problem = format!("{grpc} is also where HTTP is served, {} by {http}", config.http);
-            let accepted = "another port in one of the two";
-            layers.refuse(&place("grpc").unwrap_or_default(), &problem, accepted);
+            layers.refuse_key("grpc", &problem, "another port in one of the two");
         }
         config.limits.refuse_bodies_without_memory(&mut layers);
         layers.finish(config)
@@ -388,17 +386,13 @@ impl ServeConfig {
         let max_keys = layers.take("max_keys", None, |text| {
             values::integer(text, values::MAX_KEYS_RANGE, values::ACCEPTED_MAX_KEYS).map(Some)
         });
-        if let (Some(place), Some(_), Some(_)) =
-            (layers.place("max_keys"), store.max_keys, max_keys)
-        {
+        if store.max_keys.is_some() && max_keys.is_some() {
             let problem = "the URL of the store also sets max_keys";
-            layers.refuse(&place, problem, "only one of the two");
+            layers.refuse_key("max_keys", problem, "only one of the two");
         }
-        if let (Some(place), Some(_)) = (layers.place("max_keys"), max_keys)
-            && store.store != StoreConfig::Memory
-        {
+        if max_keys.is_some() && store.store != StoreConfig::Memory {
             let problem = "is given with a networked store, which has no such bound";
-            layers.refuse(&place, problem, "together with --store memory:");
+            layers.refuse_key("max_keys", problem, "together with --store memory:");
         }
         let max_keys = max_keys.or(store.max_keys).and_then(|keys| usize::try_from(keys).ok());
         Self {
@@ -455,9 +449,9 @@ fn snapshots(layers: &mut Layers, dir: Option<PathBuf>) -> Option<SnapshotConfig
         let accepted = "an integer from 1000 to 86400000, in milliseconds";
         values::milliseconds(text, 1_000..=86_400_000, accepted).map(Some)
     });
-    if let (None, Some(_), Some(place)) = (&dir, every, layers.place(KEY)) {
+    if dir.is_none() && every.is_some() {
         let problem = "is given without a store that writes snapshots";
-        layers.refuse(&place, problem, "together with --store memory:DIR");
+        layers.refuse_key(KEY, problem, "together with --store memory:DIR");
     }
     let every = every.unwrap_or(SnapshotConfig::DEFAULT_EVERY);
     dir.map(|dir| SnapshotConfig { dir, every })
@@ -480,12 +474,8 @@ fn record(layers: &mut Layers) -> Option<RecordConfig> {
     let Some(file) = file else {
         if layers.place("record").is_none() {
             for (key, _) in others.into_iter().filter(|(_, is_given)| *is_given) {
-                let place = layers.place(key).map_or_else(String::new, |place| place.to_string());
-                layers.refuse(
-                    &place,
-                    "is given without --record",
-                    "together with a file to record to",
-                );
+                let accepted = "together with a file to record to";
+                layers.refuse_key(key, "is given without --record", accepted);
             }
         }
         return None;

@@ -92,12 +92,11 @@ pub(super) fn take(layers: &mut Layers, standard: &Standard) -> Option<OtlpConfi
         endpoint => endpoint,
     };
     let Some(endpoint) = endpoint else {
-        if let (Some(place), true) =
-            (layers.place("otlp_sample"), layers.place("otlp_endpoint").is_none())
-            && !standard.0.contains_key(ENDPOINT)
-        {
+        let is_given = |key| layers.place(key).is_some();
+        let has_endpoint = is_given("otlp_endpoint") || standard.0.contains_key(ENDPOINT);
+        if is_given("otlp_sample") && !has_endpoint {
             let accepted = "together with --otlp-endpoint or OTEL_EXPORTER_OTLP_ENDPOINT";
-            layers.refuse(&place, "is given without a collector", accepted);
+            layers.refuse_key("otlp_sample", "is given without a collector", accepted);
         }
         return None;
     };
