@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use tollgate_catalog::SnapshotReader;
-use tollgate_core::{ManualClock, Per, Policy, PolicySet, Subject, Unit, Window};
-use tollgate_store::MemoryStore;
+use tollgate_core::{Charge, ManualClock, Per, Policy, PolicySet, Subject, Window};
 use tollgate_store::memory::MemoryStoreOptions;
+use tollgate_store::{Charged, MemoryStore};
 
 use super::*;
 
@@ -143,4 +143,37 @@ async fn a_unit_that_was_not_charged_is_not_given_back() {
     assert_eq!(given_back, GivenBack::NotCharged(Unit::Tokens));
     assert_eq!(count(&service).await, 6);
     assert_eq!(give_back(&service, "a", 2).await, GivenBack::Done);
+}
+
+/// A store without leases, such as memcached.
+struct WithoutLeases(MemoryStore);
+
+impl Store for WithoutLeases {
+    async fn charge(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+    ) -> Result<Charged, StoreError> {
+        Store::charge(&self.0, charges, request_id).await
+    }
+
+    async fn peek(&self, charges: &[Charge<'_>]) -> Result<Charged, StoreError> {
+        Store::peek(&self.0, charges).await
+    }
+
+    async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
+        Store::reset(&self.0, limit, subject).await
+    }
+}
+
+#[tokio::test]
+async fn a_store_without_leases_says_so_and_is_not_asked() {
+    let set = PolicySet::exactly(vec![policy("user", 10)]).unwrap();
+    let store = WithoutLeases(MemoryStore::new());
+    let service = RateLimitService::new(store, SnapshotReader::fixed(set));
+    let kept = service.check_kept(&named("a", 6), Uncovered::Allow).await.unwrap();
+    assert!(kept.allowed);
+    assert_eq!(service.give_back(&named("a", 2)).await.unwrap(), GivenBack::NoLeases);
+    let peek = service.peek(&Check::new("alice", "gpt-4")).await.unwrap();
+    assert_eq!(peek.limits()[0].count, 6);
 }
