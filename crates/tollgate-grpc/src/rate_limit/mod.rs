@@ -74,7 +74,7 @@ impl<S: Store> EnvoyRateLimit<S> {
             GivenBack::NotCharged(unit) => {
                 return Err(Status::failed_precondition(format!(
                     "unit: the charge that request_id names has nothing of {:?}; accepted: the unit of the charge",
-                    unit.as_str()
+                    unit.name()
                 )));
             }
             GivenBack::NoLeases => return Err(no_leases()),
