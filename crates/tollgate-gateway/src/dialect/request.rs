@@ -115,8 +115,8 @@ impl ModelRequest {
         self.reports_usage_on_request() && !self.asks_usage
     }
 
-    /// The fields that the cap is written into: those in which the client gives a larger one. If it gives none and the cap is not
-    /// what the API takes then, the usual field.
+    /// The fields that the cap is written into: those in which the client gives a larger one, and the usual field if it gives none.
+    /// Servers differ in what they take then.
     fn cap_fields(&self, rewrite: &Rewrite<'_>) -> impl Iterator<Item = &'static str> {
         let given = |name: &&str| self.members.get(name).is_some();
         let names = cap_names(self.endpoint);
@@ -125,7 +125,7 @@ impl ModelRequest {
             (Endpoint::Chat, CapField::MaxCompletionTokens) => "max_completion_tokens",
             _ => "max_tokens",
         };
-        let is_missing = !names.iter().any(given) && self.cap != Some(rewrite.cap);
+        let is_missing = !names.iter().any(given);
         // Each was parsed as an integer before.
         let is_larger = move |name: &&'static str| matches!(integer(&self.members, name), Ok(Some(cap)) if cap > rewrite.cap);
         let larger = names.iter().copied().filter(is_larger);
@@ -363,6 +363,11 @@ mod tests {
                 r#"{"model":"up","stream":true,"stream_options":{"x":1,"include_usage":true},"max_tokens":50}"#,
             ),
             (
+                Completions,
+                r#"{"model":"up","prompt":"x"}"#,
+                r#"{"model":"up","prompt":"x","max_tokens":50}"#,
+            ),
+            (
                 Responses,
                 r#"{"model":"m","stream":true}"#,
                 r#"{"model":"up","stream":true,"max_output_tokens":50}"#,
@@ -389,6 +394,11 @@ mod tests {
         for (endpoint, body, expected) in cases {
             assert_eq!(rewritten(endpoint, body, &REWRITE), expected);
         }
+        let default = Rewrite { cap: DEFAULT_COMPLETION_CAP, ..REWRITE };
+        assert_eq!(
+            rewritten(Completions, r#"{"model":"up","prompt":"x"}"#, &default),
+            r#"{"model":"up","prompt":"x","max_tokens":16}"#,
+        );
         let newer =
             Rewrite { cap_field: CapField::MaxCompletionTokens, continuous_usage: true, ..REWRITE };
         assert_eq!(

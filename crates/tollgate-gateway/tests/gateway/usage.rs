@@ -138,6 +138,18 @@ async fn neither_of_two_caps_passes_the_ceiling() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_completion_without_a_cap_gets_that_of_the_api() {
+    for (ceiling, sent) in [(", maxOutputTokens: 100", 16), (", maxOutputTokens: 10", 10)] {
+        let fixture = Setup { model: ceiling, ..Setup::default() }.start().await;
+        let body = r#"{"model":"gpt","prompt":"x"}"#;
+        fixture.post_with("/v1/completions", body, &[("x-mock", "tokens=500")]).await;
+        let (_, got) = fixture.model().record().last().unwrap();
+        assert_eq!(got["max_tokens"], sent);
+        assert_eq!(fixture.used("output").await, sent);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_shows_the_limits_and_nothing_about_the_operator() {
     let fixture = Setup::default().start().await;
     let answer = fixture.post(CHAT, r#"{"model":"gpt","max_tokens":50,"messages":[]}"#).await;
