@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
 use http::request::Parts;
+use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use tollgate_core::PriorityClass;
 use tollgate_store::Store;
@@ -79,7 +79,8 @@ impl<S: Store> Gateway<S> {
             let sent_at = record.now();
             let sent = self.upstreams.send(index, &outgoing).await;
             record.was_sent(index, record.now().since(sent_at));
-            let failure = match sent {
+            tried = tried.with(index);
+            let failure = match sent.and_then(|response| self.kept(response, job, tried)) {
                 Ok(response) => {
                     record.upstream_answers(response.status());
                     counters.sent(index, UpstreamResult::Answered);
@@ -93,10 +94,25 @@ impl<S: Store> Gateway<S> {
             if failure == UpstreamFailure::Timeout {
                 return Err(Denial::UpstreamTimeout);
             }
-            (tried, failed) = (tried.with(index), Some(index));
+            failed = Some(index);
             last = denial(failure);
         }
         Err(last)
+    }
+
+    /// The answer of the last of those `tried`. An error of the upstream itself may be none at another one; only if there is none
+    /// left does the client get it.
+    fn kept<F>(
+        &self,
+        response: Response<Incoming>,
+        job: &Job<'_, F>,
+        tried: UpstreamSet,
+    ) -> Result<Response<Incoming>, UpstreamFailure> {
+        let status = response.status();
+        let goes_elsewhere = status == StatusCode::INTERNAL_SERVER_ERROR
+            && tried.iter().count() < MAX_ATTEMPTS
+            && self.upstreams.has_other(job.upstreams, job.dialect, job.tokens, tried);
+        if goes_elsewhere { Err(UpstreamFailure::Status(status)) } else { Ok(response) }
     }
 
     /// A place at an upstream that was not tried; `None` if there is none any more.

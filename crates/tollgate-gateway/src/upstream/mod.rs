@@ -165,6 +165,24 @@ impl Upstreams {
         available
     }
 
+    /// Whether another than those `tried` could get the request. Unlike [`Upstreams::available`] it starts no probe.
+    pub fn has_other(
+        &self,
+        indexes: &[usize],
+        dialect: Option<Dialect>,
+        tokens: u64,
+        tried: UpstreamSet,
+    ) -> bool {
+        let now = self.clock.now();
+        UpstreamSet::of(indexes.iter().copied()).without(tried).iter().any(|index| {
+            let upstream = &self.all[index];
+            let state = upstream.breaker().state(now);
+            dialect.is_none_or(|dialect| upstream.config.dialect == dialect)
+                && matches!(state, UpstreamState::Available | UpstreamState::HalfOpen)
+                && upstream.quota().wait(now, tokens).is_none()
+        })
+    }
+
     /// One of `available` was chosen, or none.
     pub fn chosen(&self, available: Available, chosen: Option<usize>) {
         let chosen = UpstreamSet::of(chosen);
@@ -208,7 +226,8 @@ impl Upstreams {
 
     /// Sends a request to the upstream at `index` and waits until its answer begins. Its fields are those that the client gets.
     ///
-    /// What became of it opens and closes the breaker. An answer that says that the request is wrong is an answer.
+    /// What became of it opens and closes the breaker. An answer that says that the request is wrong is an answer, and so is a 500,
+    /// which the breaker counts as a failure.
     pub async fn send(
         &self,
         index: usize,
@@ -229,8 +248,11 @@ impl Upstreams {
         let failure = match sent {
             Ok(Ok(response)) => match judged(&response) {
                 None => {
-                    // An error of the upstream itself may have been caused by the request, and says nothing.
-                    if !response.status().is_server_error() {
+                    let status = response.status();
+                    if status == StatusCode::INTERNAL_SERVER_ERROR {
+                        self.failed(index, UpstreamFailure::Status(status));
+                    } else if !status.is_server_error() {
+                        // The other errors of servers say nothing: the request may ask for what the upstream does not have.
                         self.succeeded(index);
                     }
                     let (mut head, body) = response.into_parts();
