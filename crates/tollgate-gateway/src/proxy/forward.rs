@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Response, StatusCode};
-use hyper::body::Incoming;
 use tollgate_core::PriorityClass;
 use tollgate_store::Store;
 
@@ -19,7 +18,7 @@ use crate::admission::{Busy, Claim, Entrant, Permit, UpstreamSet};
 use crate::config::Dialect;
 use crate::dialect::denial::Denial;
 use crate::monitor::UpstreamResult;
-use crate::upstream::{Outgoing, UpstreamFailure};
+use crate::upstream::{BegunBody, Outgoing, UpstreamFailure};
 
 /// The most upstreams that a request is sent to.
 const MAX_ATTEMPTS: usize = 2;
@@ -42,7 +41,7 @@ pub(super) struct Job<'a, F> {
 
 /// An answer that has begun.
 pub(super) struct Forwarded {
-    pub(super) response: Response<Incoming>,
+    pub(super) response: Response<BegunBody>,
     pub(super) permit: Permit,
 }
 
@@ -73,6 +72,8 @@ impl<S: Store> Gateway<S> {
                 fields: &job.head.headers,
                 body: (job.body)(index),
                 tokens: job.tokens,
+                // What is only forwarded may be a stream whose head is news of its own.
+                waits_for_body: job.dialect.is_some(),
                 trace_fields,
             };
             lease.set_sent(true);
@@ -104,10 +105,10 @@ impl<S: Store> Gateway<S> {
     /// left does the client get it.
     fn kept<F>(
         &self,
-        response: Response<Incoming>,
+        response: Response<BegunBody>,
         job: &Job<'_, F>,
         tried: UpstreamSet,
-    ) -> Result<Response<Incoming>, UpstreamFailure> {
+    ) -> Result<Response<BegunBody>, UpstreamFailure> {
         let status = response.status();
         let goes_elsewhere = status == StatusCode::INTERNAL_SERVER_ERROR
             && tried.iter().count() < MAX_ATTEMPTS

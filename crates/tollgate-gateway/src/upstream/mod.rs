@@ -2,6 +2,7 @@
 //!
 //! Requests go to the addresses of the configuration and nowhere else. Redirects are not followed.
 
+mod begun;
 mod breaker;
 mod client;
 mod fields;
@@ -20,6 +21,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tollgate_core::{Clock, MonotonicClock, SystemWallClock, WallClock as _};
 
+pub use self::begun::BegunBody;
 use self::breaker::{Breaker, Gate};
 use self::client::{Trust, UpstreamClient};
 use self::quota::Quota;
@@ -74,7 +76,7 @@ pub struct Available {
 /// Why an upstream gave no answer that a client can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamFailure {
-    /// It could not be reached, or closed the connection before its answer began.
+    /// It could not be reached, or closed the connection before the first byte of its answer.
     Unreachable,
     /// TLS with it failed, most often because its certificate is not trusted.
     Tls,
@@ -102,6 +104,8 @@ pub struct Outgoing<'a> {
     pub body: Bytes,
     /// The tokens that are reserved for it.
     pub tokens: u64,
+    /// Whether its answer begins with the first piece of its body, and not with its head.
+    pub waits_for_body: bool,
     /// Fields that replace those of the client.
     pub trace_fields: HeaderMap,
 }
@@ -232,7 +236,7 @@ impl Upstreams {
         &self,
         index: usize,
         outgoing: &Outgoing<'_>,
-    ) -> Result<Response<Incoming>, UpstreamFailure> {
+    ) -> Result<Response<BegunBody>, UpstreamFailure> {
         let config = &self.all[index].config;
         let Some(request) = request(config, outgoing) else {
             return Err(UpstreamFailure::Unreachable);
@@ -245,27 +249,24 @@ impl Upstreams {
             let wall_time = SystemWallClock.wall_time();
             self.all[index].quota().hear(response.headers(), self.clock.now(), wall_time);
         }
-        let failure = match sent {
+        let answer = match sent {
             Ok(Ok(response)) => match judged(&response) {
-                None => {
-                    let status = response.status();
-                    if status == StatusCode::INTERNAL_SERVER_ERROR {
-                        self.failed(index, UpstreamFailure::Status(status));
-                    } else if !status.is_server_error() {
-                        // The other errors of servers say nothing: the request may ask for what the upstream does not have.
-                        self.succeeded(index);
-                    }
-                    let (mut head, body) = response.into_parts();
-                    head.headers = fields::for_client(&head.headers);
-                    return Ok(Response::from_parts(head, body));
-                }
-                Some(failure) => failure,
+                None => begun(config, response, outgoing.waits_for_body).await,
+                Some(failure) => Err(failure),
             },
-            Ok(Err(error)) => no_answer(config, &error),
-            Err(_) => UpstreamFailure::Timeout,
+            Ok(Err(error)) => Err(no_answer(config, &error)),
+            Err(_) => Err(UpstreamFailure::Timeout),
         };
-        self.failed(index, failure);
-        Err(failure)
+        match &answer {
+            Ok(response) if response.status() == StatusCode::INTERNAL_SERVER_ERROR => {
+                self.failed(index, UpstreamFailure::Status(response.status()));
+            }
+            // The other errors of servers say nothing: the request may ask for what the upstream does not have.
+            Ok(response) if response.status().is_server_error() => {}
+            Ok(_) => self.succeeded(index),
+            Err(failure) => self.failed(index, *failure),
+        }
+        answer
     }
 
     fn succeeded(&self, index: usize) {
@@ -345,6 +346,25 @@ fn no_answer(config: &UpstreamConfig, error: &(dyn Error + 'static)) -> Upstream
     }
     tracing::debug!(upstream = config.id, %error, "an upstream gave no answer");
     UpstreamFailure::Unreachable
+}
+
+/// The answer that begins with `response`, with the fields that the client gets. If it `waits` for the first piece of the body, an
+/// upstream that fails before has given no answer. It may be silent for as long as within its body.
+async fn begun(
+    config: &UpstreamConfig,
+    response: Response<Incoming>,
+    waits: bool,
+) -> Result<Response<BegunBody>, UpstreamFailure> {
+    let (mut head, body) = response.into_parts();
+    head.headers = fields::for_client(&head.headers);
+    let body = if waits && head.status.is_success() {
+        let begun = tokio::time::timeout(config.idle_timeout, BegunBody::begun(body)).await;
+        let begun = begun.map_err(|_| UpstreamFailure::Timeout)?;
+        begun.map_err(|error| no_answer(config, &error))?
+    } else {
+        BegunBody::unread(body)
+    };
+    Ok(Response::from_parts(head, body))
 }
 
 /// Why an answer is none that a client can have.

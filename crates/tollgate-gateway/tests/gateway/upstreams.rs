@@ -42,6 +42,31 @@ async fn an_upstream_that_fails_before_the_first_byte_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_off_after_its_head_never_began() {
+    let whole = r#"{"model":"gpt","messages":[],"max_tokens":50}"#;
+    for body in [STREAM, whole] {
+        let failing = failing(Failure::CloseAfterHead);
+        let fixture = Setup { behaviours: &[failing, WELL], ..Setup::default() }.start().await;
+        let answer = fixture.post(CHAT, body).await;
+        assert_eq!((answer.status, answer.is_whole), (200, true), "{body}");
+        let requests = fixture.models.iter().map(|model| model.record().requests());
+        assert_eq!(requests.collect::<Vec<_>>(), [1, 1], "{body}");
+        assert_eq!((fixture.used("output").await, fixture.used("requests").await), (20, 1));
+
+        let alone = Setup { behaviours: &[failing], ..Setup::default() }.start().await;
+        for _ in 0..10 {
+            let answer = alone.post(CHAT, body).await;
+            assert_eq!((answer.status, answer.field("x-should-retry")), (503, "true"), "{body}");
+        }
+        let requests = alone.model().record().requests();
+        assert!((5..10).contains(&requests), "its breaker opens: {requests}");
+        for policy in ["tokens", "requests", "slots"] {
+            assert_eq!(alone.used(policy).await, 0, "{policy}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_fails_often_gets_no_more_requests() {
     for status in [500, 503] {
         let setup = Setup { behaviours: &[failing(Failure::Status(status))], ..Setup::default() };
