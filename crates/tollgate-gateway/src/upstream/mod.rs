@@ -15,11 +15,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
+use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tollgate_core::{Clock, MonotonicClock, SystemWallClock, WallClock as _};
+use tollgate_core::{Clock, MonotonicClock, SystemWallClock, Timestamp, WallClock as _};
 
 pub use self::begun::BegunBody;
 use self::breaker::{Breaker, Gate};
@@ -373,9 +373,9 @@ fn judged(response: &Response<Incoming>) -> Option<UpstreamFailure> {
     const OVERLOADED: u16 = 529;
     let status = response.status();
     match status {
-        StatusCode::TOO_MANY_REQUESTS => {
-            Some(UpstreamFailure::Limited { wait: wait(response.headers()) })
-        }
+        StatusCode::TOO_MANY_REQUESTS => Some(UpstreamFailure::Limited {
+            wait: wait(response.headers(), SystemWallClock.wall_time()),
+        }),
         StatusCode::UNAUTHORIZED
         | StatusCode::FORBIDDEN
         | StatusCode::BAD_GATEWAY
@@ -388,11 +388,25 @@ fn judged(response: &Response<Incoming>) -> Option<UpstreamFailure> {
     }
 }
 
-fn wait(fields: &HeaderMap) -> Duration {
-    let number = |name: &str| fields.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+/// How long a provider wants no requests, by the fields of its answer at `wall_time`.
+fn wait(fields: &HeaderMap, wall_time: Timestamp) -> Duration {
+    let text = |name: &str| fields.get(name)?.to_str().ok().map(str::trim);
+    let number = |name| text(name)?.parse::<u64>().ok();
     let wait = number("retry-after-ms").map(Duration::from_millis);
     let wait = wait.or_else(|| number(RETRY_AFTER.as_str()).map(Duration::from_secs));
+    let wait = wait.or_else(|| {
+        let until = http_date(text(RETRY_AFTER.as_str())?)?;
+        // By the provider's own clock, which may be off. A time that has passed says nothing.
+        let now = text(DATE.as_str()).and_then(http_date).unwrap_or(wall_time);
+        Some(until.since(now)).filter(|wait| !wait.is_zero())
+    });
     wait.unwrap_or(UNKNOWN_WAIT).clamp(Duration::from_millis(1), breaker::MAX_COOLING)
+}
+
+/// A date of HTTP, in the form that servers must write it.
+fn http_date(text: &str) -> Option<Timestamp> {
+    let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    u64::try_from(at.as_nanosecond()).ok().map(Timestamp::from_ns)
 }
 
 #[cfg(test)]
@@ -418,13 +432,20 @@ mod tests {
             for (name, value) in pairs {
                 fields.insert(*name, value.parse().unwrap());
             }
-            wait(&fields)
+            // 2015-10-21T07:28:00Z
+            wait(&fields, Timestamp::from_ms(1_445_412_480_000))
         };
         assert_eq!(of(&[]), UNKNOWN_WAIT);
         assert_eq!(of(&[("retry-after", "7")]), Duration::from_secs(7));
         let both = [("retry-after", "7"), ("retry-after-ms", "6500")];
         assert_eq!(of(&both), Duration::from_millis(6_500));
         assert_eq!(of(&[("retry-after", "99999999999")]), breaker::MAX_COOLING);
+        assert_eq!(of(&[("retry-after", "soon")]), UNKNOWN_WAIT);
         assert_eq!(of(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")]), UNKNOWN_WAIT);
+        let date = ("retry-after", "Wed, 21 Oct 2015 07:28:06 GMT");
+        assert_eq!(of(&[date]), Duration::from_secs(6));
+        assert_eq!(of(&[date, ("date", "Wed, 21 Oct 2015 07:27:58 GMT")]), Duration::from_secs(8));
+        assert_eq!(of(&[date, ("date", "today")]), Duration::from_secs(6));
+        assert_eq!(of(&[("retry-after", "Wed, 21 Oct 2099 07:28:06 GMT")]), breaker::MAX_COOLING);
     }
 }
