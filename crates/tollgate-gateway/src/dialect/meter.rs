@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Endpoint;
+use super::answer_text::AnswerText;
 use super::estimate::string_end;
 use super::sse::Event;
 use super::top_level::MemberFinder;
@@ -219,29 +220,37 @@ impl StreamMeter {
 #[derive(Debug)]
 pub struct BodyMeter {
     finder: MemberFinder,
+    text: Option<AnswerText>,
     bytes: u64,
-    generates: bool,
 }
 
 impl BodyMeter {
     /// The meter of an answer of `endpoint`.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { finder: MemberFinder::new("usage"), bytes: 0, generates: endpoint.generates() }
+        let text = endpoint.generates().then(|| AnswerText::new(endpoint));
+        Self { finder: MemberFinder::new("usage"), text, bytes: 0 }
     }
 
     /// Meters the next piece. O(its length).
     pub fn push(&mut self, piece: &[u8]) {
         self.bytes += piece.len() as u64;
         self.finder.push(piece);
+        if let Some(text) = &mut self.text {
+            text.push(piece);
+        }
     }
 
     /// What is known at the end; `is_whole` says whether the answer has ended as it should.
     pub fn outcome(&self, is_whole: bool) -> Metered {
         let usage = self.finder.found().map(Usage::parse).unwrap_or_default();
-        let text_bytes = if self.generates { self.bytes } else { 0 };
-        let counted = text_bytes.div_ceil(BYTES_PER_TOKEN);
-        // Most of such an answer may be JSON around the text, so its length contradicts no usage.
-        Metered::of(usage, 0, counted, is_whole)
+        let text_bytes = self.text.as_ref().map(|text| text.bytes(is_whole));
+        let (text_bytes, counted_bytes) = match text_bytes {
+            None => (0, 0),
+            Some(Some(text_bytes)) => (text_bytes, text_bytes),
+            // Most of it may not be text, so its length contradicts no usage.
+            Some(None) => (0, self.bytes),
+        };
+        Metered::of(usage, text_bytes, counted_bytes.div_ceil(BYTES_PER_TOKEN), is_whole)
     }
 }
 
@@ -332,7 +341,7 @@ fn has_value(data: &[u8], name: &Finder<'_>) -> bool {
 }
 
 /// The members of a frame whose texts are a part of the answer.
-const TEXT_MEMBERS: [&[u8]; 9] = [
+pub(super) const TEXT_MEMBERS: [&[u8]; 9] = [
     b"content",
     b"text",
     b"delta",

@@ -3,6 +3,7 @@
 //! Everything here is pure. A request is parsed only as far as the gateway needs it, and everything else in it is forwarded as
 //! it was written. An answer is metered while it passes, in pieces of any size, and the pieces pass unchanged.
 
+mod answer_text;
 pub mod denial;
 mod end;
 mod estimate;

@@ -25,7 +25,8 @@ pub struct ModelRequest {
     pub model: String,
     /// Whether the answer is a stream.
     pub stream: bool,
-    /// The most tokens of each answer, if the client says.
+    /// The most tokens of each answer, if the client says: the largest cap that it gives, because an upstream may obey any of
+    /// them.
     pub cap: Option<u64>,
     /// How many answers are generated.
     pub copies: u64,
@@ -93,10 +94,9 @@ impl ModelRequest {
         if self.model != rewrite.model {
             changes.push(("model", string(rewrite.model)));
         }
-        if self.endpoint.generates() && self.cap != Some(rewrite.cap) {
-            for field in self.cap_fields(rewrite.cap_field) {
-                changes.push((field, rewrite.cap.to_string().into_bytes()));
-            }
+        if self.endpoint.generates() {
+            let cap = || rewrite.cap.to_string().into_bytes();
+            changes.extend(self.cap_fields(rewrite).map(|field| (field, cap())));
         }
         if self.reports_usage_on_request() {
             let options = self.stream_options(rewrite.continuous_usage);
@@ -115,21 +115,21 @@ impl ModelRequest {
         self.reports_usage_on_request() && !self.asks_usage
     }
 
-    /// The fields that hold the cap: those that the client gave, or the usual one.
-    fn cap_fields(&self, usual: CapField) -> Vec<&'static str> {
-        let given: Vec<_> = cap_names(self.endpoint)
-            .iter()
-            .copied()
-            .filter(|name| self.members.get(name).is_some())
-            .collect();
-        if !given.is_empty() {
-            return given;
-        }
-        vec![match (self.endpoint, usual) {
+    /// The fields that the cap is written into: those in which the client gives a larger one, and the usual field if it gives none.
+    /// Servers differ in what they take then.
+    fn cap_fields(&self, rewrite: &Rewrite<'_>) -> impl Iterator<Item = &'static str> {
+        let given = |name: &&str| self.members.get(name).is_some();
+        let names = cap_names(self.endpoint);
+        let usual = match (self.endpoint, rewrite.cap_field) {
             (Endpoint::Responses, _) => "max_output_tokens",
             (Endpoint::Chat, CapField::MaxCompletionTokens) => "max_completion_tokens",
             _ => "max_tokens",
-        }]
+        };
+        let is_missing = !names.iter().any(given);
+        // Each was parsed as an integer before.
+        let is_larger = move |name: &&'static str| matches!(integer(&self.members, name), Ok(Some(cap)) if cap > rewrite.cap);
+        let larger = names.iter().copied().filter(is_larger);
+        larger.chain(is_missing.then_some(usual))
     }
 
     /// The options with which a stream reports its usage; `None` if the client gave the same.
@@ -158,12 +158,12 @@ const fn cap_names(endpoint: Endpoint) -> &'static [&'static str] {
     }
 }
 
-/// The cap of each answer: the smallest that is given.
+/// The cap of each answer: the largest that is given.
 fn cap(endpoint: Endpoint, members: &Members) -> Result<Option<u64>, RequestProblem> {
     let mut cap: Option<u64> = None;
     for name in cap_names(endpoint) {
         if let Some(given) = integer(members, name)? {
-            cap = Some(cap.map_or(given, |cap| cap.min(given)));
+            cap = cap.max(Some(given));
         }
     }
     match (endpoint, cap) {
@@ -282,7 +282,7 @@ mod tests {
             (
                 Chat,
                 r#"{"model":"m","max_tokens":9,"max_completion_tokens":5,"n":3}"#,
-                (Some(5), 3, false, false),
+                (Some(9), 3, false, false),
             ),
             (
                 Chat,
@@ -363,17 +363,42 @@ mod tests {
                 r#"{"model":"up","stream":true,"stream_options":{"x":1,"include_usage":true},"max_tokens":50}"#,
             ),
             (
+                Completions,
+                r#"{"model":"up","prompt":"x"}"#,
+                r#"{"model":"up","prompt":"x","max_tokens":50}"#,
+            ),
+            (
                 Responses,
                 r#"{"model":"m","stream":true}"#,
                 r#"{"model":"up","stream":true,"max_output_tokens":50}"#,
             ),
             (Messages, r#"{"model":"m","max_tokens":70}"#, r#"{"model":"up","max_tokens":50}"#),
+            (
+                Chat,
+                r#"{"model":"up","max_tokens":500,"max_completion_tokens":20}"#,
+                r#"{"model":"up","max_tokens":50,"max_completion_tokens":20}"#,
+            ),
+            (
+                Chat,
+                r#"{"model":"up","max_tokens":20,"max_completion_tokens":500}"#,
+                r#"{"model":"up","max_tokens":20,"max_completion_tokens":50}"#,
+            ),
+            (
+                Chat,
+                r#"{"model":"up","max_tokens":null,"max_completion_tokens":51}"#,
+                r#"{"model":"up","max_tokens":null,"max_completion_tokens":50}"#,
+            ),
             (Embeddings, r#"{"model":"m","input":"x"}"#, r#"{"model":"up","input":"x"}"#),
             (CountTokens, r#"{"model":"up", "messages":[]}"#, r#"{"model":"up", "messages":[]}"#),
         ];
         for (endpoint, body, expected) in cases {
             assert_eq!(rewritten(endpoint, body, &REWRITE), expected);
         }
+        let default = Rewrite { cap: DEFAULT_COMPLETION_CAP, ..REWRITE };
+        assert_eq!(
+            rewritten(Completions, r#"{"model":"up","prompt":"x"}"#, &default),
+            r#"{"model":"up","prompt":"x","max_tokens":16}"#,
+        );
         let newer =
             Rewrite { cap_field: CapField::MaxCompletionTokens, continuous_usage: true, ..REWRITE };
         assert_eq!(

@@ -69,6 +69,8 @@ pub enum Failure {
     Status(u16),
     /// The connection breaks before the answer begins.
     Close,
+    /// The connection breaks between the head of the answer and its first byte.
+    CloseAfterHead,
     /// The connection breaks in the middle of the answer.
     Cut,
     /// The stream ends without its final event.
@@ -91,6 +93,7 @@ impl Behaviour {
                 ("cached", _, Ok(cached)) => self.cached = cached,
                 ("reasoning", _, Ok(reasoning)) => self.reasoning = reasoning,
                 ("fail", "close", _) => self.failure = Some(Failure::Close),
+                ("fail", "close-after-head", _) => self.failure = Some(Failure::CloseAfterHead),
                 ("fail", "cut", _) => self.failure = Some(Failure::Cut),
                 ("fail", "no-final", _) => self.failure = Some(Failure::NoFinal),
                 ("fail", "no-usage", _) => self.failure = Some(Failure::NoUsage),
@@ -238,7 +241,7 @@ async fn answer(
     };
     record.input_tokens.fetch_add(input, Ordering::Relaxed);
     let content_type = if answer.is_stream { "text/event-stream" } else { "application/json" };
-    let body = if answer.is_stream {
+    let body = if answer.is_stream || behaviour.failure == Some(Failure::CloseAfterHead) {
         Either::Right(Pieces::new(answer, behaviour, record))
     } else {
         record.output_tokens.fetch_add(answer.output(), Ordering::Relaxed);

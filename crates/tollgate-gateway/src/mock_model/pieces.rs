@@ -71,6 +71,15 @@ impl Body for Pieces {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.behaviour.failure == Some(Failure::CloseAfterHead) {
+            if self.next != Step::Beginning {
+                return Poll::Ready(Some(Err(io::Error::other("as asked"))));
+            }
+            // The server sends the head when the body has nothing yet.
+            self.next = Step::Token(0);
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         while self.next != Step::Over {
             if matches!(self.next, Step::Token(_)) && !self.behaviour.pace.is_zero() {
                 ready!(self.timer.as_mut().poll(context));

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tollgate_store::Store;
 
@@ -25,6 +25,7 @@ use super::waiting::{Next, WaitingBody};
 use crate::admission::Permit;
 use crate::dialect::{BodyMeter, FrameFate, Framed, Framer, Metered, StreamMeter};
 use crate::monitor::RequestOutcome;
+use crate::upstream::BegunBody;
 
 /// An answer of the gateway.
 pub struct GatewayBody<S: Store>(Kind<S>);
@@ -132,7 +133,7 @@ pub(super) type OnMetered = Box<dyn FnOnce(&Metered) + Send>;
 
 /// The parts of a body that meters an answer.
 pub(super) struct Parts<S: Store> {
-    pub(super) upstream: Incoming,
+    pub(super) upstream: BegunBody,
     pub(super) meter: Meter,
     pub(super) lease: Option<LeaseGuard<S>>,
     pub(super) permit: Permit,
@@ -146,7 +147,7 @@ pub(super) struct Parts<S: Store> {
 /// The body of an answer of an upstream.
 pub(super) struct MeteredBody<S: Store> {
     /// `None` after its end, or if it was stopped.
-    upstream: Option<Incoming>,
+    upstream: Option<BegunBody>,
     meter: Meter,
     lease: Option<LeaseGuard<S>>,
     permit: Option<Permit>,

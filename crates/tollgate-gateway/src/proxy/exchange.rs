@@ -441,6 +441,16 @@ mod tests {
             (Chat, r#"{"model":"m","max_tokens":50}"#, of(50, 50, 50, false)),
             (Chat, r#"{"model":"m","max_tokens":50,"n":3}"#, of(50, 150, 150, false)),
             (Chat, r#"{"model":"m","max_tokens":1001}"#, of(1_000, 1_000, 1_000, true)),
+            (
+                Chat,
+                r#"{"model":"m","max_tokens":5000,"max_completion_tokens":50}"#,
+                of(1_000, 1_000, 1_000, true),
+            ),
+            (
+                Chat,
+                r#"{"model":"m","max_tokens":50,"max_completion_tokens":80}"#,
+                of(80, 80, 80, false),
+            ),
             (Embeddings, r#"{"model":"m","input":"x"}"#, of(0, 0, 0, false)),
             (CountTokens, r#"{"model":"m"}"#, Plan::default()),
         ];

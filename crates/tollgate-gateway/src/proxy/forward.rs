@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
 use http::request::Parts;
-use hyper::body::Incoming;
+use http::{Response, StatusCode};
 use tollgate_core::PriorityClass;
 use tollgate_store::Store;
 
@@ -19,7 +18,7 @@ use crate::admission::{Busy, Claim, Entrant, Permit, UpstreamSet};
 use crate::config::Dialect;
 use crate::dialect::denial::Denial;
 use crate::monitor::UpstreamResult;
-use crate::upstream::{Outgoing, UpstreamFailure};
+use crate::upstream::{BegunBody, Outgoing, UpstreamFailure};
 
 /// The most upstreams that a request is sent to.
 const MAX_ATTEMPTS: usize = 2;
@@ -42,7 +41,7 @@ pub(super) struct Job<'a, F> {
 
 /// An answer that has begun.
 pub(super) struct Forwarded {
-    pub(super) response: Response<Incoming>,
+    pub(super) response: Response<BegunBody>,
     pub(super) permit: Permit,
 }
 
@@ -73,13 +72,16 @@ impl<S: Store> Gateway<S> {
                 fields: &job.head.headers,
                 body: (job.body)(index),
                 tokens: job.tokens,
+                // What is only forwarded may be a stream whose head is news of its own.
+                waits_for_body: job.dialect.is_some(),
                 trace_fields,
             };
             lease.set_sent(true);
             let sent_at = record.now();
             let sent = self.upstreams.send(index, &outgoing).await;
             record.was_sent(index, record.now().since(sent_at));
-            let failure = match sent {
+            tried = tried.with(index);
+            let failure = match sent.and_then(|response| self.kept(response, job, tried)) {
                 Ok(response) => {
                     record.upstream_answers(response.status());
                     counters.sent(index, UpstreamResult::Answered);
@@ -93,10 +95,25 @@ impl<S: Store> Gateway<S> {
             if failure == UpstreamFailure::Timeout {
                 return Err(Denial::UpstreamTimeout);
             }
-            (tried, failed) = (tried.with(index), Some(index));
+            failed = Some(index);
             last = denial(failure);
         }
         Err(last)
+    }
+
+    /// The answer of the last of those `tried`. An error of the upstream itself may be none at another one; only if there is none
+    /// left does the client get it.
+    fn kept<F>(
+        &self,
+        response: Response<BegunBody>,
+        job: &Job<'_, F>,
+        tried: UpstreamSet,
+    ) -> Result<Response<BegunBody>, UpstreamFailure> {
+        let status = response.status();
+        let goes_elsewhere = status == StatusCode::INTERNAL_SERVER_ERROR
+            && tried.iter().count() < MAX_ATTEMPTS
+            && self.upstreams.has_other(job.upstreams, job.dialect, job.tokens, tried);
+        if goes_elsewhere { Err(UpstreamFailure::Status(status)) } else { Ok(response) }
     }
 
     /// A place at an upstream that was not tried; `None` if there is none any more.

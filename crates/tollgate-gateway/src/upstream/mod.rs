@@ -2,6 +2,7 @@
 //!
 //! Requests go to the addresses of the configuration and nowhere else. Redirects are not followed.
 
+mod begun;
 mod breaker;
 mod client;
 mod fields;
@@ -14,12 +15,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
+use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tollgate_core::{Clock, MonotonicClock, SystemWallClock, WallClock as _};
+use tollgate_core::{Clock, MonotonicClock, SystemWallClock, Timestamp, WallClock as _};
 
+pub use self::begun::BegunBody;
 use self::breaker::{Breaker, Gate};
 use self::client::{Trust, UpstreamClient};
 use self::quota::Quota;
@@ -74,7 +76,7 @@ pub struct Available {
 /// Why an upstream gave no answer that a client can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamFailure {
-    /// It could not be reached, or closed the connection before its answer began.
+    /// It could not be reached, or closed the connection before the first byte of its answer.
     Unreachable,
     /// TLS with it failed, most often because its certificate is not trusted.
     Tls,
@@ -102,6 +104,8 @@ pub struct Outgoing<'a> {
     pub body: Bytes,
     /// The tokens that are reserved for it.
     pub tokens: u64,
+    /// Whether its answer begins with the first piece of its body, and not with its head.
+    pub waits_for_body: bool,
     /// Fields that replace those of the client.
     pub trace_fields: HeaderMap,
 }
@@ -165,6 +169,24 @@ impl Upstreams {
         available
     }
 
+    /// Whether another than those `tried` could get the request. Unlike [`Upstreams::available`] it starts no probe.
+    pub fn has_other(
+        &self,
+        indexes: &[usize],
+        dialect: Option<Dialect>,
+        tokens: u64,
+        tried: UpstreamSet,
+    ) -> bool {
+        let now = self.clock.now();
+        UpstreamSet::of(indexes.iter().copied()).without(tried).iter().any(|index| {
+            let upstream = &self.all[index];
+            let state = upstream.breaker().state(now);
+            dialect.is_none_or(|dialect| upstream.config.dialect == dialect)
+                && matches!(state, UpstreamState::Available | UpstreamState::HalfOpen)
+                && upstream.quota().wait(now, tokens).is_none()
+        })
+    }
+
     /// One of `available` was chosen, or none.
     pub fn chosen(&self, available: Available, chosen: Option<usize>) {
         let chosen = UpstreamSet::of(chosen);
@@ -208,12 +230,13 @@ impl Upstreams {
 
     /// Sends a request to the upstream at `index` and waits until its answer begins. Its fields are those that the client gets.
     ///
-    /// What became of it opens and closes the breaker. An answer that says that the request is wrong is an answer.
+    /// What became of it opens and closes the breaker. An answer that says that the request is wrong is an answer, and so is a 500,
+    /// which the breaker counts as a failure.
     pub async fn send(
         &self,
         index: usize,
         outgoing: &Outgoing<'_>,
-    ) -> Result<Response<Incoming>, UpstreamFailure> {
+    ) -> Result<Response<BegunBody>, UpstreamFailure> {
         let config = &self.all[index].config;
         let Some(request) = request(config, outgoing) else {
             return Err(UpstreamFailure::Unreachable);
@@ -226,24 +249,24 @@ impl Upstreams {
             let wall_time = SystemWallClock.wall_time();
             self.all[index].quota().hear(response.headers(), self.clock.now(), wall_time);
         }
-        let failure = match sent {
+        let answer = match sent {
             Ok(Ok(response)) => match judged(&response) {
-                None => {
-                    // An error of the upstream itself may have been caused by the request, and says nothing.
-                    if !response.status().is_server_error() {
-                        self.succeeded(index);
-                    }
-                    let (mut head, body) = response.into_parts();
-                    head.headers = fields::for_client(&head.headers);
-                    return Ok(Response::from_parts(head, body));
-                }
-                Some(failure) => failure,
+                None => begun(config, response, outgoing.waits_for_body).await,
+                Some(failure) => Err(failure),
             },
-            Ok(Err(error)) => no_answer(config, &error),
-            Err(_) => UpstreamFailure::Timeout,
+            Ok(Err(error)) => Err(no_answer(config, &error)),
+            Err(_) => Err(UpstreamFailure::Timeout),
         };
-        self.failed(index, failure);
-        Err(failure)
+        match &answer {
+            Ok(response) if response.status() == StatusCode::INTERNAL_SERVER_ERROR => {
+                self.failed(index, UpstreamFailure::Status(response.status()));
+            }
+            // The other errors of servers say nothing: the request may ask for what the upstream does not have.
+            Ok(response) if response.status().is_server_error() => {}
+            Ok(_) => self.succeeded(index),
+            Err(failure) => self.failed(index, *failure),
+        }
+        answer
     }
 
     fn succeeded(&self, index: usize) {
@@ -325,15 +348,34 @@ fn no_answer(config: &UpstreamConfig, error: &(dyn Error + 'static)) -> Upstream
     UpstreamFailure::Unreachable
 }
 
+/// The answer that begins with `response`, with the fields that the client gets. If it `waits` for the first piece of the body, an
+/// upstream that fails before has given no answer. It may be silent for as long as within its body.
+async fn begun(
+    config: &UpstreamConfig,
+    response: Response<Incoming>,
+    waits: bool,
+) -> Result<Response<BegunBody>, UpstreamFailure> {
+    let (mut head, body) = response.into_parts();
+    head.headers = fields::for_client(&head.headers);
+    let body = if waits && head.status.is_success() {
+        let begun = tokio::time::timeout(config.idle_timeout, BegunBody::begun(body)).await;
+        let begun = begun.map_err(|_| UpstreamFailure::Timeout)?;
+        begun.map_err(|error| no_answer(config, &error))?
+    } else {
+        BegunBody::unread(body)
+    };
+    Ok(Response::from_parts(head, body))
+}
+
 /// Why an answer is none that a client can have.
 fn judged(response: &Response<Incoming>) -> Option<UpstreamFailure> {
     /// Anthropic's status of an overloaded server.
     const OVERLOADED: u16 = 529;
     let status = response.status();
     match status {
-        StatusCode::TOO_MANY_REQUESTS => {
-            Some(UpstreamFailure::Limited { wait: wait(response.headers()) })
-        }
+        StatusCode::TOO_MANY_REQUESTS => Some(UpstreamFailure::Limited {
+            wait: wait(response.headers(), SystemWallClock.wall_time()),
+        }),
         StatusCode::UNAUTHORIZED
         | StatusCode::FORBIDDEN
         | StatusCode::BAD_GATEWAY
@@ -346,11 +388,25 @@ fn judged(response: &Response<Incoming>) -> Option<UpstreamFailure> {
     }
 }
 
-fn wait(fields: &HeaderMap) -> Duration {
-    let number = |name: &str| fields.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+/// How long a provider wants no requests, by the fields of its answer at `wall_time`.
+fn wait(fields: &HeaderMap, wall_time: Timestamp) -> Duration {
+    let text = |name: &str| fields.get(name)?.to_str().ok().map(str::trim);
+    let number = |name| text(name)?.parse::<u64>().ok();
     let wait = number("retry-after-ms").map(Duration::from_millis);
     let wait = wait.or_else(|| number(RETRY_AFTER.as_str()).map(Duration::from_secs));
+    let wait = wait.or_else(|| {
+        let until = http_date(text(RETRY_AFTER.as_str())?)?;
+        // By the provider's own clock, which may be off. A time that has passed says nothing.
+        let now = text(DATE.as_str()).and_then(http_date).unwrap_or(wall_time);
+        Some(until.since(now)).filter(|wait| !wait.is_zero())
+    });
     wait.unwrap_or(UNKNOWN_WAIT).clamp(Duration::from_millis(1), breaker::MAX_COOLING)
+}
+
+/// A date of HTTP, in the form that servers must write it.
+fn http_date(text: &str) -> Option<Timestamp> {
+    let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    u64::try_from(at.as_nanosecond()).ok().map(Timestamp::from_ns)
 }
 
 #[cfg(test)]
@@ -376,13 +432,20 @@ mod tests {
             for (name, value) in pairs {
                 fields.insert(*name, value.parse().unwrap());
             }
-            wait(&fields)
+            // 2015-10-21T07:28:00Z
+            wait(&fields, Timestamp::from_ms(1_445_412_480_000))
         };
         assert_eq!(of(&[]), UNKNOWN_WAIT);
         assert_eq!(of(&[("retry-after", "7")]), Duration::from_secs(7));
         let both = [("retry-after", "7"), ("retry-after-ms", "6500")];
         assert_eq!(of(&both), Duration::from_millis(6_500));
         assert_eq!(of(&[("retry-after", "99999999999")]), breaker::MAX_COOLING);
+        assert_eq!(of(&[("retry-after", "soon")]), UNKNOWN_WAIT);
         assert_eq!(of(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")]), UNKNOWN_WAIT);
+        let date = ("retry-after", "Wed, 21 Oct 2015 07:28:06 GMT");
+        assert_eq!(of(&[date]), Duration::from_secs(6));
+        assert_eq!(of(&[date, ("date", "Wed, 21 Oct 2015 07:27:58 GMT")]), Duration::from_secs(8));
+        assert_eq!(of(&[date, ("date", "today")]), Duration::from_secs(6));
+        assert_eq!(of(&[("retry-after", "Wed, 21 Oct 2099 07:28:06 GMT")]), breaker::MAX_COOLING);
     }
 }

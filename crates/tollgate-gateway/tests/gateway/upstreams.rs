@@ -12,9 +12,7 @@ fn failing(failure: Failure) -> Behaviour {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_tried_elsewhere_once_before_its_answer_begins() {
-    for failure in
-        [Failure::Close, Failure::Status(503), Failure::Status(429), Failure::Status(401)]
-    {
+    for failure in [500, 503, 429, 401].map(Failure::Status).into_iter().chain([Failure::Close]) {
         let setup = Setup { behaviours: &[failing(failure), WELL], ..Setup::default() };
         let fixture = setup.start().await;
         let answer = fixture.post(CHAT, STREAM).await;
@@ -44,14 +42,43 @@ async fn an_upstream_that_fails_before_the_first_byte_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upstream_that_fails_often_gets_no_more_requests() {
-    let setup = Setup { behaviours: &[failing(Failure::Status(503))], ..Setup::default() };
-    let fixture = setup.start().await;
-    for _ in 0..20 {
-        assert_eq!(fixture.post(CHAT, STREAM).await.status, 503);
+async fn an_answer_that_breaks_off_after_its_head_never_began() {
+    let whole = r#"{"model":"gpt","messages":[],"max_tokens":50}"#;
+    for body in [STREAM, whole] {
+        let failing = failing(Failure::CloseAfterHead);
+        let fixture = Setup { behaviours: &[failing, WELL], ..Setup::default() }.start().await;
+        let answer = fixture.post(CHAT, body).await;
+        assert_eq!((answer.status, answer.is_whole), (200, true), "{body}");
+        let requests = fixture.models.iter().map(|model| model.record().requests());
+        assert_eq!(requests.collect::<Vec<_>>(), [1, 1], "{body}");
+        assert_eq!((fixture.used("output").await, fixture.used("requests").await), (20, 1));
+
+        let alone = Setup { behaviours: &[failing], ..Setup::default() }.start().await;
+        for _ in 0..10 {
+            let answer = alone.post(CHAT, body).await;
+            assert_eq!((answer.status, answer.field("x-should-retry")), (503, "true"), "{body}");
+        }
+        let requests = alone.model().record().requests();
+        assert!((5..10).contains(&requests), "its breaker opens: {requests}");
+        for policy in ["tokens", "requests", "slots"] {
+            assert_eq!(alone.used(policy).await, 0, "{policy}");
+        }
     }
-    let requests = fixture.model().record().requests();
-    assert!((5..10).contains(&requests), "{requests}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_fails_often_gets_no_more_requests() {
+    for status in [500, 503] {
+        let setup = Setup { behaviours: &[failing(Failure::Status(status))], ..Setup::default() };
+        let fixture = setup.start().await;
+        for number in 0..20 {
+            let answer = fixture.post(CHAT, STREAM).await;
+            // No other upstream is left, so the first clients see what is wrong.
+            assert!(answer.status == 503 || number < 5 && answer.status == status);
+        }
+        let requests = fixture.model().record().requests();
+        assert!((5..10).contains(&requests), "{requests}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

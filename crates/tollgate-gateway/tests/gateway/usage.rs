@@ -122,6 +122,34 @@ async fn the_upstream_gets_its_model_its_key_and_the_granted_cap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn neither_of_two_caps_passes_the_ceiling() {
+    let setup = Setup { model: ", maxOutputTokens: 15", ..Setup::default() };
+    let fixture = setup.start().await;
+    for (caps, sent) in [([500, 5], [15, 5]), ([5, 500], [5, 15]), ([500, 600], [15, 15])] {
+        let [older, newer] = caps;
+        let body = format!(
+            r#"{{"model":"gpt","max_tokens":{older},"max_completion_tokens":{newer},"messages":[]}}"#
+        );
+        let answer = fixture.post(CHAT, &body).await;
+        assert_eq!(answer.field("x-tollgate-max-output-tokens"), "15", "{body}");
+        let (_, got) = fixture.model().record().last().unwrap();
+        assert_eq!([&got["max_tokens"], &got["max_completion_tokens"]], sent, "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_completion_without_a_cap_gets_that_of_the_api() {
+    for (ceiling, sent) in [(", maxOutputTokens: 100", 16), (", maxOutputTokens: 10", 10)] {
+        let fixture = Setup { model: ceiling, ..Setup::default() }.start().await;
+        let body = r#"{"model":"gpt","prompt":"x"}"#;
+        fixture.post_with("/v1/completions", body, &[("x-mock", "tokens=500")]).await;
+        let (_, got) = fixture.model().record().last().unwrap();
+        assert_eq!(got["max_tokens"], sent);
+        assert_eq!(fixture.used("output").await, sent);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_shows_the_limits_and_nothing_about_the_operator() {
     let fixture = Setup::default().start().await;
     let answer = fixture.post(CHAT, r#"{"model":"gpt","max_tokens":50,"messages":[]}"#).await;

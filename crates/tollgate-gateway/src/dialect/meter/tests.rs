@@ -216,7 +216,8 @@ fn the_usage_of_a_whole_answer_is_found_at_its_end() {
             r#"{"content":[],"usage":{"input_tokens":3,"output_tokens":2}}"#,
             (Some(3), 2, true),
         ),
-        (Endpoint::Chat, r#"{"choices":[{"message":{"content":"12345678"}}]}"#, (None, 10, false)),
+        (Endpoint::Chat, r#"{"choices":[{"message":{"content":"12345678"}}]}"#, (None, 2, false)),
+        (Endpoint::Chat, r#"{"answer":"of a form that nobody knows"}"#, (None, 8, false)),
     ];
     for (endpoint, body, expected) in cases {
         for piece in [1, 7, 1_000] {
@@ -225,6 +226,50 @@ fn the_usage_of_a_whole_answer_is_found_at_its_end() {
             let metered = meter.outcome(true);
             assert_eq!((metered.usage.input, metered.output, metered.is_exact), expected, "{body}");
             assert!(!meter.outcome(false).is_exact);
+        }
+    }
+}
+
+#[test]
+fn the_larger_count_holds_for_whole_answers_as_for_streams() {
+    let text = "word ".repeat(15_600);
+    let cases = [
+        (
+            Endpoint::Chat,
+            format!(
+                r#"{{"choices":[{{"message":{{"content":"{text}"}}}}],"usage":{{"prompt_tokens":3,"completion_tokens":N}}}}"#
+            ),
+        ),
+        (
+            Endpoint::Completions,
+            format!(
+                r#"{{"choices":[{{"text":"{text}"}}],"usage":{{"prompt_tokens":3,"completion_tokens":N}}}}"#
+            ),
+        ),
+        (
+            Endpoint::Responses,
+            format!(
+                r#"{{"output":[{{"content":[{{"text":"{text}"}}]}}],"usage":{{"input_tokens":3,"output_tokens":N}}}}"#
+            ),
+        ),
+        (
+            Endpoint::Messages,
+            format!(
+                r#"{{"content":[{{"text":"{text}"}}],"usage":{{"input_tokens":3,"output_tokens":N}}}}"#
+            ),
+        ),
+    ];
+    for (endpoint, body) in cases {
+        for (reported, expected) in [("1", (15_600, true)), ("3000", (3_000, false))] {
+            let body = body
+                .replace("\"completion_tokens\":N", &format!("\"completion_tokens\":{reported}"));
+            let body =
+                body.replace("\"output_tokens\":N", &format!("\"output_tokens\":{reported}"));
+            let mut meter = BodyMeter::new(endpoint);
+            body.as_bytes().chunks(1_000).for_each(|piece| meter.push(piece));
+            let metered = meter.outcome(true);
+            assert_eq!((metered.output, metered.is_contradicted), expected, "{endpoint:?}");
+            assert!(metered.is_exact);
         }
     }
 }
