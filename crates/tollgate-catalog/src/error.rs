@@ -54,6 +54,8 @@ pub enum CatalogError {
     },
     /// The URL names no usable database.
     DatabaseUrl,
+    /// The URL of a PostgreSQL database has an option that the driver does not know.
+    DatabaseOption,
     /// The URL asks for a SQLite database in memory.
     DatabaseInMemory,
     /// The database server could not be reached or used at the start.
@@ -90,6 +92,7 @@ impl CatalogError {
             | Self::NotAFile { .. }
             | Self::TooLong { .. }
             | Self::DatabaseUrl
+            | Self::DatabaseOption
             | Self::DatabaseInMemory
             | Self::OtherApiKeySecret
             | Self::Invalid(_)
@@ -129,6 +132,10 @@ impl fmt::Display for CatalogError {
             Self::DatabaseUrl => f.write_str(
                 "the URL of the catalog cannot be read as that of a database; accepted: sqlite:FILE or \
                  postgres://USER:PASSWORD@HOST:PORT/DATABASE",
+            ),
+            Self::DatabaseOption => f.write_str(
+                "the URL of the catalog has an option that PostgreSQL's driver does not know; accepted: sslmode, sslrootcert, sslcert, \
+                 sslkey, host, hostaddr, port, dbname, user, password, options and statement-cache-capacity",
             ),
             Self::DatabaseInMemory => f.write_str(
                 "the URL of the catalog asks for a SQLite database in memory, which would be empty at every start; \

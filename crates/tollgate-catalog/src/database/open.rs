@@ -6,6 +6,7 @@ use std::str::FromStr as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
+use url::Url;
 
 use super::failure::DriverError;
 use super::location::Location;
@@ -97,7 +98,38 @@ fn make_private(path: &std::path::Path) {
 #[cfg(not(unix))]
 fn make_private(_: &std::path::Path) {}
 
+/// The options of a PostgreSQL URL that the driver reads. It ignores others, and logs them with their values.
+const POSTGRES_OPTIONS: [&str; 18] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
+
+/// Refuses options that the driver does not know. The name of one may be a part of a password, so no error shows it.
+fn known_options(url: &str) -> Result<(), CatalogError> {
+    let url = Url::parse(url).map_err(|_| CatalogError::DatabaseUrl)?;
+    let is_known = |name: &str| POSTGRES_OPTIONS.contains(&name) || name.starts_with("options[");
+    let all_known = url.query_pairs().all(|(name, _)| is_known(&name));
+    if all_known { Ok(()) } else { Err(CatalogError::DatabaseOption) }
+}
+
 async fn postgres(url: &str, options: &DatabaseOptions) -> Result<Pool, CatalogError> {
+    known_options(url)?;
     let lock_timeout_ms = options.lock_timeout.as_millis().to_string();
     let connect = PgConnectOptions::from_str(url)
         .map_err(|_| CatalogError::DatabaseUrl)?
@@ -131,5 +163,25 @@ async fn postgres(url: &str, options: &DatabaseOptions) -> Result<Pool, CatalogE
             Err(failed(error))
         }
         Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_that_the_driver_would_log_is_refused_without_its_value() {
+        for known in
+            ["", "?sslmode=require&ssl-ca=/ca.pem", "?options[geqo]=off", "?host=/run/postgresql"]
+        {
+            assert!(known_options(&format!("postgres://h/x{known}")).is_ok(), "{known}");
+        }
+        for unknown in ["?pasword=canary", "?sslmode=require&PASSWORD=canary", "?canary"] {
+            let error = known_options(&format!("postgres://h/x{unknown}")).unwrap_err();
+            assert!(matches!(error, CatalogError::DatabaseOption), "{unknown}");
+            assert!(!error.to_string().contains("canary"), "{error}");
+            assert!(error.to_string().contains("accepted: sslmode"), "{error}");
+        }
     }
 }
