@@ -3,11 +3,14 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use tokio::sync::oneshot;
 use tollgate_core::LeaseUpdate;
 use tollgate_gateway::config::GatewayConfig;
 use tollgate_gateway::tracer::RequestTracer;
@@ -25,6 +28,8 @@ use crate::traced::{Protocol, Traced};
 
 /// The longest time for settlements after the last answer.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The part of the drain timeout after which nobody waits for an upstream any more, in eighths. The rest of it is for telling them.
+const QUEUE_EIGHTHS: u32 = 7;
 
 /// A gateway that is ready to serve.
 pub(crate) struct MountedGateway<S: Backend> {
@@ -89,13 +94,34 @@ impl<S: Backend> MountedGateway<S> {
     }
 
     /// Serves until `stop` completes. Then running answers may finish within the drain timeout, and the leases of the others
-    /// are settled as those of answers that broke off.
+    /// are settled as those of answers that broke off. Shortly before that, whoever still waits for an upstream is refused: it
+    /// would get the place of an answer that is stopped, and be stopped too.
     pub(crate) async fn serve(self, serving: Serving, stop: impl Future<Output = ()>) -> Drained {
         let Serving { limits, heads, metrics, drain_timeout } = serving;
         let answers = Answers(Arc::clone(&self.gateway));
         let answers = Arc::new(Traced::new(answers, self.otlp, Protocol::Gateway));
         let bounds = (limits, heads);
-        let drained = self.listener.serve(answers, bounds, metrics, stop, drain_timeout).await;
+        let (stops, stopped) = oneshot::channel();
+        let stop = async {
+            stop.await;
+            _ = stops.send(());
+        };
+        let mut serving = pin!(self.listener.serve(answers, bounds, metrics, stop, drain_timeout));
+        // Dropped before `serving`, also if nobody waits for the end.
+        let queue = ClosesQueue(Arc::clone(&self.gateway));
+        let open = async {
+            // An error means that it does not serve any more.
+            _ = stopped.await;
+            tokio::time::sleep(drain_timeout / 8 * QUEUE_EIGHTHS).await;
+        };
+        let drained = match select(serving.as_mut(), pin!(open)).await {
+            Either::Left((drained, _)) => drained,
+            Either::Right(((), serving)) => {
+                self.gateway.close_queue();
+                serving.await
+            }
+        };
+        drop(queue);
         if tokio::time::timeout(SETTLE_TIMEOUT, self.gateway.settled()).await.is_err() {
             tracing::error!(
                 leases = self.gateway.unsettled(),
@@ -103,6 +129,15 @@ impl<S: Backend> MountedGateway<S> {
             );
         }
         drained
+    }
+}
+
+/// Refuses those that wait when it is dropped.
+struct ClosesQueue<S: Backend>(Arc<Gateway<S>>);
+
+impl<S: Backend> Drop for ClosesQueue<S> {
+    fn drop(&mut self) {
+        self.0.close_queue();
     }
 }
 

@@ -1,7 +1,8 @@
 //! Admission: each request waits until an upstream has room for it, in an order that is fair.
 //!
 //! [`scheduler`] decides; [`Admission`] delivers what it decides to the requests that wait. A request that is dropped while it
-//! waits gives up its place, and a [`Permit`] that is dropped gives its room to the next.
+//! waits gives up its place, and a [`Permit`] that is dropped gives its room to the next. A queue that is closed refuses whoever waits
+//! and whoever comes.
 
 mod queue;
 pub mod scheduler;
@@ -35,9 +36,19 @@ pub struct Admission {
 struct State {
     queue: Queue,
     waiting: HashMap<Number, Grant>,
+    is_closed: bool,
 }
 
-/// How a request that waits gets its permit.
+/// Why a request gets no permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It may come back.
+    Busy(Busy),
+    /// The queue is closed, because the gateway ends.
+    Closed,
+}
+
+/// How a request that waits gets its permit. If it is dropped, the request has lost its place.
 #[derive(Debug)]
 struct Grant {
     sender: oneshot::Sender<Permit>,
@@ -50,7 +61,7 @@ impl Admission {
         let max_wait = bounds.max_wait;
         let queue = Queue::new(capacities, bounds);
         Self {
-            state: Mutex::new(State { queue, waiting: HashMap::new() }),
+            state: Mutex::new(State { queue, waiting: HashMap::new(), is_closed: false }),
             max_wait,
             clock: MonotonicClock::new(),
         }
@@ -58,24 +69,36 @@ impl Admission {
 
     /// Waits for the turn of `entrant` and returns its place at one of its upstreams.
     ///
-    /// Fails at once if the queue is full or if the expected wait is above `maxWaitMs`, unless `claim` has a ticket that is due. Fails
-    /// later if the real wait reaches `maxWaitMs`.
+    /// Fails at once if the expected wait is above `maxWaitMs`, unless `claim` has a ticket that is due, and if the queue is full of
+    /// requests that come before it. Fails later if the real wait reaches `maxWaitMs`, if a request that comes before it takes its
+    /// place, or if the queue is closed.
     pub async fn enter(
         self: &Arc<Self>,
         entrant: Entrant,
         claim: Claim<'_>,
-    ) -> Result<Permit, Busy> {
+    ) -> Result<Permit, Refused> {
         let mut place = match self.arrive(entrant, claim)? {
             Arrived::Admitted(permit) => return Ok(permit),
             Arrived::Waits(place) => place,
         };
         match tokio::time::timeout(self.max_wait, &mut place.granted).await {
             Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => match place.waited_too_long(claim.holder) {
-                Some(busy) => Err(busy),
-                None => (&mut place.granted).await.map_err(|_| Busy::UNKNOWN),
+            Ok(Err(_)) => Err(place.lost(claim.holder)),
+            Err(_) => match place.waited_too_long(claim.holder) {
+                Some(busy) => Err(Refused::Busy(busy)),
+                None => (&mut place.granted).await.map_err(|_| place.lost(claim.holder)),
             },
         }
+    }
+
+    /// Refuses whoever waits and whoever comes from now on. Permits stay valid.
+    pub fn close(self: &Arc<Self>) {
+        self.change(|state| {
+            state.is_closed = true;
+            for (number, _) in state.waiting.drain() {
+                state.queue.scheduler.leave(number);
+            }
+        });
     }
 
     /// How many requests wait.
@@ -103,19 +126,27 @@ impl Admission {
         self.state().queue.withdraw(ticket);
     }
 
-    fn arrive(self: &Arc<Self>, entrant: Entrant, claim: Claim<'_>) -> Result<Arrived, Busy> {
+    fn arrive(self: &Arc<Self>, entrant: Entrant, claim: Claim<'_>) -> Result<Arrived, Refused> {
         let (spot, tokens) = (queue::spot(&entrant), entrant.tokens);
-        let mut state = self.state();
-        let number = match state.queue.arrive(entrant, claim, self.clock.now()) {
-            Arrival::Admitted(upstream) => {
-                return Ok(Arrived::Admitted(self.permit(upstream, tokens)));
+        let now = self.clock.now();
+        self.change(|state| {
+            if state.is_closed {
+                return Err(Refused::Closed);
             }
-            Arrival::Waits(number) => number,
-            Arrival::Denied(busy) => return Err(busy),
-        };
-        let (sender, granted) = oneshot::channel();
-        state.waiting.insert(number, Grant { sender, tokens });
-        Ok(Arrived::Waits(Place { admission: Arc::clone(self), number, spot, granted }))
+            match state.queue.arrive(entrant, claim, now) {
+                Arrival::Admitted(upstream) => Ok(Arrived::Admitted(self.permit(upstream, tokens))),
+                Arrival::Waits { number, displaced } => {
+                    let (sender, granted) = oneshot::channel();
+                    state.waiting.insert(number, Grant { sender, tokens });
+                    if let Some(displaced) = displaced {
+                        state.waiting.remove(&displaced);
+                    }
+                    let admission = Arc::clone(self);
+                    Ok(Arrived::Waits(Place { admission, number, spot, granted }))
+                }
+                Arrival::Denied(busy) => Err(Refused::Busy(busy)),
+            }
+        })
     }
 
     fn permit(self: &Arc<Self>, upstream: usize, tokens: u64) -> Permit {
@@ -161,7 +192,18 @@ struct Place {
 }
 
 impl Place {
-    /// Leaves the queue, with a ticket; `None` if the permit was granted meanwhile.
+    /// Why it was taken.
+    fn lost(&self, holder: Holder<'_>) -> Refused {
+        let now = self.admission.clock.now();
+        let mut state = self.admission.state();
+        if state.is_closed {
+            return Refused::Closed;
+        }
+        let spot = self.spot.clone();
+        Refused::Busy(state.queue.was_displaced(self.number, spot, holder, now))
+    }
+
+    /// Leaves the queue, with a ticket; `None` if the permit was granted or the place was taken meanwhile.
     fn waited_too_long(&self, holder: Holder<'_>) -> Option<Busy> {
         let (number, now) = (self.number, self.admission.clock.now());
         self.admission.change(|state| {
@@ -219,8 +261,15 @@ mod tests {
     const CLAIM: Claim<'_> = Claim { holder: Holder { api_key: "k", target: "m" }, ticket: None };
 
     impl Admission {
-        async fn admit(self: &Arc<Self>, tenant: &str) -> Result<Permit, Busy> {
+        async fn admit(self: &Arc<Self>, tenant: &str) -> Result<Permit, Refused> {
             self.enter(entrant(tenant), CLAIM).await
+        }
+
+        async fn deny(self: &Arc<Self>, tenant: &str) -> Busy {
+            match self.admit(tenant).await.unwrap_err() {
+                Refused::Busy(busy) => busy,
+                Refused::Closed => panic!("it is open"),
+            }
         }
 
         fn queue_up(self: &Arc<Self>, tenant: &str) -> Place {
@@ -228,6 +277,21 @@ mod tests {
                 Ok(Arrived::Waits(place)) => place,
                 _ => panic!("it waits"),
             }
+        }
+
+        /// Lets a request of `entrant` wait in a task.
+        async fn queue_up_in_task(
+            self: &Arc<Self>,
+            entrant: Entrant,
+        ) -> tokio::task::JoinHandle<Result<usize, Refused>> {
+            let (admission, before) = (Arc::clone(self), self.waiting());
+            let waits = tokio::spawn(async move {
+                admission.enter(entrant, CLAIM).await.map(|permit| permit.upstream())
+            });
+            while self.waiting() == before {
+                tokio::task::yield_now().await;
+            }
+            waits
         }
     }
 
@@ -242,16 +306,39 @@ mod tests {
     async fn a_permit_goes_to_whoever_waits() {
         let admission = admission(10, LONG);
         let first = admission.admit("a").await.unwrap();
-        let waits = tokio::spawn({
-            let admission = Arc::clone(&admission);
-            async move { admission.admit("b").await.unwrap().upstream() }
-        });
-        while admission.waiting() == 0 {
-            tokio::task::yield_now().await;
-        }
+        let waits = admission.queue_up_in_task(entrant("b")).await;
         drop(first);
-        assert_eq!(waits.await.unwrap(), 0);
+        assert_eq!(waits.await.unwrap(), Ok(0));
         assert_eq!((admission.waiting(), admission.in_flight(0)), (0, (0, 0)));
+    }
+
+    #[tokio::test]
+    async fn whoever_loses_the_place_is_told_with_a_ticket() {
+        let admission = admission(1, LONG);
+        let first = admission.admit("a").await.unwrap();
+        let waits = admission.queue_up_in_task(entrant("b")).await;
+        let premium = Entrant { class: PriorityClass::Premium, ..entrant("c") };
+        let Ok(Arrived::Waits(mut place)) = admission.arrive(premium, CLAIM) else {
+            panic!("it takes the place")
+        };
+        let Err(Refused::Busy(busy)) = waits.await.unwrap() else { panic!("it lost the place") };
+        assert!(busy.ticket.is_some());
+        assert_eq!((admission.waiting(), admission.waiting_by_class()), (1, [0, 0, 1, 0]));
+        drop(first);
+        assert!(place.granted.try_recv().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_closed_queue_refuses_whoever_waits_and_whoever_comes() {
+        let admission = admission(10, LONG);
+        let first = admission.admit("a").await.unwrap();
+        let waits = admission.queue_up_in_task(entrant("b")).await;
+        admission.close();
+        assert_eq!(waits.await.unwrap(), Err(Refused::Closed));
+        assert_eq!((admission.waiting(), admission.in_flight(0)), (0, (1, 1)));
+        drop(first);
+        assert_eq!(admission.admit("c").await.unwrap_err(), Refused::Closed);
+        assert_eq!((admission.in_flight(0), admission.ticket_counts().issued), ((0, 0), 0));
     }
 
     #[tokio::test]
@@ -274,10 +361,10 @@ mod tests {
         let admission = admission(1, Duration::from_secs(2));
         let _first = admission.admit("a").await.unwrap();
         let place = admission.queue_up("b");
-        let busy = admission.admit("c").await.unwrap_err();
+        let busy = admission.deny("c").await;
         assert_eq!(busy.retry_after, Duration::from_secs(1));
         drop(place);
-        let late = admission.admit("b").await.unwrap_err();
+        let late = admission.deny("b").await;
         assert!(late.ticket.is_some_and(|ticket| Some(ticket) != busy.ticket), "after two seconds");
         assert_eq!(admission.waiting(), 0);
     }

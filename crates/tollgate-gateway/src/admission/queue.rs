@@ -1,8 +1,9 @@
 //! Who waits, who is turned away, and with which ticket: a pure state machine over the [`Scheduler`] and the [`Tickets`].
 //!
-//! A request is turned away if the queue is full, or if its wait is or would be longer than `maxWaitMs`. The ticket that it gets says
-//! when to come back, and keeps its number. With a ticket that is due it comes before whoever arrived later in its class and tenant,
-//! and neither the length of the queue nor its wait turn it away.
+//! A request is turned away if its wait is or would be longer than `maxWaitMs`, or if the queue is full and nobody in it comes after it:
+//! a full queue keeps those that its order serves first, whoever was there first. The ticket of whoever is turned away says when
+//! to come back, and keeps its number. With a ticket that is due it comes before whoever arrived later in its class and tenant, and its
+//! expected wait does not turn it away. Against other classes and tenants a ticket is worth nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use crate::config::QueueConfig;
 const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The longest time after which a request is told to come back. It gets no ticket if it would have to wait for longer.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
+/// The shortest time after which a ticket is due. Less is spent on the way, and retries of clients would be used up at once.
+const MIN_TICKET_WAIT: Duration = Duration::from_millis(50);
 /// The time between two places that become free, while it is not known.
 const ASSUMED_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -28,11 +31,6 @@ pub struct Busy {
     pub retry_after: Duration,
     /// With what it comes first then.
     pub ticket: Option<TicketId>,
-}
-
-impl Busy {
-    /// Nothing is known but that there is no place now.
-    pub(super) const UNKNOWN: Self = Self { retry_after: MIN_RETRY_AFTER, ticket: None };
 }
 
 /// Who makes a request, and the ticket that it has.
@@ -49,8 +47,8 @@ pub struct Claim<'a> {
 pub(super) enum Arrival {
     /// It goes to this upstream.
     Admitted(usize),
-    /// It waits.
-    Waits(Number),
+    /// It waits, and took the place of another, if that has left for it. Call [`Scheduler::admit_next`] then.
+    Waits { number: Number, displaced: Option<Number> },
     /// It is turned away.
     Denied(Busy),
 }
@@ -74,44 +72,66 @@ impl Queue {
         self.tickets.advance(now);
         let shown = claim.ticket.map(|id| (id, self.tickets.show(id, claim.holder, now)));
         match shown {
-            Some((_, Shown::Due(number))) => self.came_back(entrant, number),
+            Some((_, Shown::Due(number))) => {
+                let spot = spot(&entrant);
+                self.scheduler.arrive_again(entrant, number);
+                match self.admitted() {
+                    Some(admitted) => admitted,
+                    None => self.wait_or_deny(number, spot, claim.holder, now),
+                }
+            }
             Some((id, Shown::Early(number, remaining))) => {
-                let came = self.came_back(entrant, number);
-                self.tickets.came_early(id, matches!(came, Arrival::Admitted(_)));
-                let Arrival::Waits(number) = came else { return came };
-                self.scheduler.leave(number);
-                Arrival::Denied(Busy { retry_after: remaining, ticket: Some(id) })
+                self.scheduler.arrive_again(entrant, number);
+                let admitted = self.admitted();
+                self.tickets.came_early(id, admitted.is_some());
+                admitted.unwrap_or_else(|| {
+                    self.scheduler.leave(number);
+                    Arrival::Denied(Busy { retry_after: remaining, ticket: Some(id) })
+                })
             }
             Some((_, Shown::Worthless)) | None => self.arrive_anew(entrant, claim.holder, now),
         }
     }
 
-    /// Nobody else could be admitted before it arrived, and nobody else can be now.
-    fn came_back(&mut self, entrant: Entrant, number: Number) -> Arrival {
-        self.scheduler.arrive_again(entrant, number);
-        match self.scheduler.admit_next() {
-            Some((_, upstream)) => Arrival::Admitted(upstream),
-            None => Arrival::Waits(number),
-        }
+    /// Whether whoever has just arrived is admitted. Nobody else could be before it arrived, and nobody else can be now.
+    fn admitted(&mut self) -> Option<Arrival> {
+        self.scheduler.admit_next().map(|(_, upstream)| Arrival::Admitted(upstream))
     }
 
     fn arrive_anew(&mut self, entrant: Entrant, holder: Holder<'_>, now: Timestamp) -> Arrival {
         let spot = spot(&entrant);
         let number = self.scheduler.arrive(entrant);
-        // As above.
-        if let Some((_, upstream)) = self.scheduler.admit_next() {
-            return Arrival::Admitted(upstream);
+        if let Some(admitted) = self.admitted() {
+            return admitted;
         }
-        let is_full = self.scheduler.waiting() > self.bounds.max_length;
         let is_too_long = self.expected_wait(number, &spot) > Some(self.bounds.max_wait);
-        if is_full || is_too_long || self.bounds.max_wait.is_zero() {
+        if is_too_long || self.bounds.max_wait.is_zero() {
             self.scheduler.leave(number);
             return Arrival::Denied(self.turn_away(number, spot, holder, now));
         }
-        Arrival::Waits(number)
+        self.wait_or_deny(number, spot, holder, now)
     }
 
-    /// The wait of `entrant`, which has this number, was too long. It leaves the queue. Call [`Scheduler::admit_next`] then.
+    /// The request `number`, which is in the queue, stays there if there is a place for it, if need be that of another.
+    fn wait_or_deny(
+        &mut self,
+        number: Number,
+        spot: Spot,
+        holder: Holder<'_>,
+        now: Timestamp,
+    ) -> Arrival {
+        let is_full = self.scheduler.waiting() > self.bounds.max_length;
+        let last = self.scheduler.last_in_order(&spot).filter(|_| is_full);
+        if let Some(last) = last {
+            self.scheduler.leave(last);
+        }
+        if last == Some(number) {
+            return Arrival::Denied(self.turn_away(number, spot, holder, now));
+        }
+        Arrival::Waits { number, displaced: last }
+    }
+
+    /// The wait of the request `number` was too long. It leaves the queue. Call [`Scheduler::admit_next`] then.
     pub(super) fn waited_too_long(
         &mut self,
         number: Number,
@@ -119,8 +139,19 @@ impl Queue {
         holder: Holder<'_>,
         now: Timestamp,
     ) -> Busy {
-        self.tickets.advance(now);
         self.scheduler.leave(number);
+        self.was_displaced(number, spot, holder, now)
+    }
+
+    /// What the request `number` is told, which is no longer in the queue because another took its place.
+    pub(super) fn was_displaced(
+        &mut self,
+        number: Number,
+        spot: Spot,
+        holder: Holder<'_>,
+        now: Timestamp,
+    ) -> Busy {
+        self.tickets.advance(now);
         self.turn_away(number, spot, holder, now)
     }
 
@@ -137,12 +168,14 @@ impl Queue {
         if self.bounds.max_wait.is_zero() || self.bounds.max_length == 0 {
             return without;
         }
-        let ahead = self.ahead(number, &spot, true);
+        // Even if nobody is ahead, one place must become free.
+        let ahead = self.ahead(number, &spot, true).max(1);
         let known = self.scheduler.time_of_places(ahead, spot.upstreams);
         let assumed =
             || MIN_RETRY_AFTER.max(ASSUMED_INTERVAL * u32::try_from(ahead).unwrap_or(u32::MAX));
+        let wait = known.unwrap_or_else(assumed).max(MIN_TICKET_WAIT);
         // Whole milliseconds, as clients are told.
-        let wait_ms = known.unwrap_or_else(assumed).as_nanos().div_ceil(1_000_000).max(1);
+        let wait_ms = wait.as_nanos().div_ceil(1_000_000);
         let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(u64::MAX));
         if wait > MAX_RETRY_AFTER {
             return without;

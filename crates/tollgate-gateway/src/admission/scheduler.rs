@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tollgate_core::{PriorityClass, Timestamp};
 
+use super::tickets::Spot;
 use crate::config::MAX_UPSTREAMS;
 
 /// A set of upstreams, by index.
@@ -122,10 +123,13 @@ struct Load {
     last_release: Option<Timestamp>,
     /// The mean time between two of these, in nanoseconds.
     interval_ns: Option<u64>,
+    /// Of how many, at most [`INTERVAL_MEMORY`].
+    intervals: u64,
 }
 
-/// A new interval between two releases counts for one in so many.
-const INTERVAL_MEMORY: u64 = 8;
+/// A new interval between two releases counts for one in so many, or in as many as there were. Requests often end at the same time, so
+/// the mean of a few says little.
+const INTERVAL_MEMORY: u64 = 32;
 
 impl Load {
     fn has_room(&self, tokens: u64) -> bool {
@@ -151,11 +155,10 @@ impl Load {
         self.last_release = Some(now);
         let Some(last) = last else { return };
         let interval = now.as_ns().saturating_sub(last.as_ns());
-        self.interval_ns = Some(match self.interval_ns {
-            None => interval,
-            Some(mean) => (mean / INTERVAL_MEMORY * (INTERVAL_MEMORY - 1))
-                .saturating_add(interval / INTERVAL_MEMORY),
-        });
+        self.intervals = (self.intervals + 1).min(INTERVAL_MEMORY);
+        let mean = self.interval_ns.unwrap_or_default();
+        self.interval_ns =
+            Some((mean - mean / self.intervals).saturating_add(interval / self.intervals));
     }
 }
 
@@ -178,6 +181,7 @@ impl Scheduler {
             tokens: 0,
             last_release: None,
             interval_ns: None,
+            intervals: 0,
         };
         Self {
             loads: capacities.into_iter().map(load).collect(),
@@ -242,6 +246,21 @@ impl Scheduler {
             }
         }
         false
+    }
+
+    /// Who gives up its place if there is one request too many and `newcomer` has just arrived: of the lowest class, the tenant
+    /// that has most waiting, and of it whoever arrived last. Of tenants that have equally many it is the newcomer's own, so nobody
+    /// takes a place from a tenant that would then have fewer than its own; else the one whose turn is last. O(tenants that wait).
+    pub(super) fn last_in_order(&self, newcomer: &Spot) -> Option<Number> {
+        let (class, queues) =
+            self.classes.iter().enumerate().find(|(_, queues)| !queues.is_empty())?;
+        let is_own = |queue: &TenantQueue| {
+            class == newcomer.class.index() && queue.tenant == newcomer.tenant
+        };
+        let order =
+            |(place, queue): &(usize, &TenantQueue)| (queue.waiting.len(), is_own(queue), *place);
+        let (_, queue) = queues.iter().enumerate().max_by_key(order)?;
+        queue.waiting.back().map(|waiting| waiting.number)
     }
 
     /// The next request that goes to an upstream, which is loaded with it; `None` if none can. Call it until then after each

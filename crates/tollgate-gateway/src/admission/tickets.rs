@@ -80,7 +80,7 @@ pub(super) struct Spot {
 pub struct TicketCounts {
     /// They were given to requests.
     pub issued: u64,
-    /// They came back in time, and their requests came first.
+    /// They came back in time, and their requests kept their places among those of their tenants.
     pub used: u64,
     /// They came back before their due time, and were denied again.
     pub early: u64,

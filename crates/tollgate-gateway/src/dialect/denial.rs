@@ -73,6 +73,8 @@ pub enum Denial {
     },
     /// No upstream of the model is available.
     NoUpstream,
+    /// It waited for an upstream, or came to wait, when the gateway was about to end.
+    Ending,
     /// The upstream did not answer in time.
     UpstreamTimeout,
 }
@@ -144,7 +146,8 @@ impl Denial {
             Self::CatalogUnavailable
             | Self::StoreUnavailable
             | Self::NoMemory
-            | Self::NoUpstream => {
+            | Self::NoUpstream
+            | Self::Ending => {
                 (StatusCode::SERVICE_UNAVAILABLE, Kind::Overloaded, "service_unavailable")
             }
         }
@@ -186,6 +189,9 @@ impl Denial {
             Self::NoUpstream => {
                 "No server of this model is available now. Try again soon.".to_owned()
             }
+            Self::Ending => {
+                "This server is about to end. Try again, which another one answers.".to_owned()
+            }
             Self::UpstreamTimeout => "The model did not answer in time.".to_owned(),
         }
     }
@@ -220,7 +226,8 @@ impl Denial {
             Self::CatalogUnavailable
             | Self::StoreUnavailable
             | Self::NoMemory
-            | Self::NoUpstream => Some(Retry::After(UNAVAILABLE_WAIT_MS)),
+            | Self::NoUpstream
+            | Self::Ending => Some(Retry::After(UNAVAILABLE_WAIT_MS)),
             Self::UpstreamTimeout | Self::TooSlow => None,
             _ => Some(Retry::Never),
         }

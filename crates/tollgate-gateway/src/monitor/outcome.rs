@@ -86,9 +86,10 @@ impl RequestOutcome {
     pub(crate) fn of(denial: &Denial) -> Self {
         match denial {
             Denial::NoApiKey | Denial::ApiKey(_) => Self::Unauthorized,
-            Denial::CatalogUnavailable | Denial::NoMemory | Denial::StoreUnavailable => {
-                Self::Unavailable
-            }
+            Denial::CatalogUnavailable
+            | Denial::NoMemory
+            | Denial::StoreUnavailable
+            | Denial::Ending => Self::Unavailable,
             Denial::UnknownModel(_)
             | Denial::UnknownPath
             | Denial::Method

@@ -14,7 +14,7 @@ use super::Gateway;
 use super::lease::LeaseGuard;
 use super::record::RequestRecord;
 use super::waiting::EarlyBeginning;
-use crate::admission::{Busy, Claim, Entrant, Permit, UpstreamSet};
+use crate::admission::{Busy, Claim, Entrant, Permit, Refused, UpstreamSet};
 use crate::config::Dialect;
 use crate::dialect::denial::Denial;
 use crate::monitor::UpstreamResult;
@@ -149,18 +149,19 @@ impl<S: Store> Gateway<S> {
         let entered = EarlyBeginning::while_waiting(early, waiting, record).await;
         if could_begin
             && early.is_none()
-            && let Err(Busy { ticket: Some(unseen), .. }) = entered
+            && let Err(Refused::Busy(Busy { ticket: Some(unseen), .. })) = entered
         {
             // The fields of its answer are sent already.
             self.admission.withdraw(unseen);
         }
         record.has_queued(job.class, record.now().since(entered_at));
         self.upstreams.chosen(available, entered.as_ref().ok().map(Permit::upstream));
-        let busy = |Busy { retry_after, ticket }| Denial::Busy {
-            retry_after_ms: whole_ms(retry_after),
-            ticket,
-        };
-        entered.map(Some).map_err(busy)
+        entered.map(Some).map_err(|refused| match refused {
+            Refused::Busy(Busy { retry_after, ticket }) => {
+                Denial::Busy { retry_after_ms: whole_ms(retry_after), ticket }
+            }
+            Refused::Closed => Denial::Ending,
+        })
     }
 }
 

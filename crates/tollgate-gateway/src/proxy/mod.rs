@@ -169,6 +169,12 @@ impl<S: Store> Gateway<S> {
         self.admission.waiting()
     }
 
+    /// Refuses whoever waits for an upstream, and whoever comes, with 503, and gives back what they have reserved. Call it before
+    /// running answers are stopped: what waits would get their places otherwise, and be charged.
+    pub fn close_queue(&self) {
+        self.admission.close();
+    }
+
     /// The answer to `request`. It never fails: an error is an answer in the client's dialect.
     pub async fn handle<B>(self: &Arc<Self>, request: Request<B>) -> Response<GatewayBody<S>>
     where

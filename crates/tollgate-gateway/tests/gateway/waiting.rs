@@ -81,6 +81,28 @@ async fn a_client_that_leaves_gives_up_its_place_and_its_lease() {
     assert_eq!(fixture.model().record().requests(), 1);
 }
 
+/// As before the server ends, with running answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_queue_refuses_whoever_waits_and_charges_nothing() {
+    let (fixture, first) = busy(600_000).await;
+    let begun = fixture.begin(CHAT, STREAM, &[]).await;
+    let silent = fixture.post(CHAT, r#"{"model":"gpt","messages":[]}"#);
+    let closing = async {
+        until("both wait", || fixture.gateway.waiting() == 2).await;
+        fixture.gateway.close_queue();
+    };
+    let (silent, ()) = tokio::join!(silent, closing);
+    let rest = after_comments(&whole(begun).await).to_owned();
+    assert!(rest.starts_with("data: {\"error\":{\"code\":\"service_unavailable\","), "{rest}");
+    assert_eq!((silent.status, silent.field("retry-after")), (503, "1"));
+    // Whoever comes now is refused too, although there is room.
+    drop(first);
+    assert_eq!(fixture.used("slots").await, 0);
+    assert_eq!(fixture.post(CHAT, STREAM).await.status, 503);
+    assert_eq!(fixture.used("requests").await, 1);
+    assert_eq!(fixture.model().record().requests(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_no_stream_waits_in_silence() {
     let (fixture, first) = busy(200).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -27,11 +27,15 @@ struct Gateway {
     _file: TempDir,
 }
 
-fn configuration(model: SocketAddr) -> (TempDir, impl FnOnce(&mut ServeConfig)) {
+fn configuration(
+    model: SocketAddr,
+    max_concurrency: u32,
+) -> (TempDir, impl FnOnce(&mut ServeConfig)) {
     let file = TempDir::new().unwrap();
     let path = file.path().join("gateway.yaml");
     let yaml = format!(
-        "listen: 127.0.0.1:0\nupstreams: [{{id: a, baseUrl: 'http://{model}/v1', dialect: openai}}]\n\
+        "listen: 127.0.0.1:0\nqueue: {{maxWaitMs: 600000}}\n\
+         upstreams: [{{id: a, baseUrl: 'http://{model}/v1', dialect: openai, maxConcurrency: {max_concurrency}}}]\n\
          models: [{{id: gpt, upstreams: [a], onAbort: observed}}]\n"
     );
     fs::write(&path, yaml).unwrap();
@@ -39,8 +43,16 @@ fn configuration(model: SocketAddr) -> (TempDir, impl FnOnce(&mut ServeConfig)) 
 }
 
 async fn start(behaviour: Behaviour, drain_timeout: Duration) -> Gateway {
+    start_with(behaviour, drain_timeout, 64).await
+}
+
+async fn start_with(
+    behaviour: Behaviour,
+    drain_timeout: Duration,
+    max_concurrency: u32,
+) -> Gateway {
     let model = MockModel::start(SocketAddr::from(([127, 0, 0, 1], 0)), behaviour).await.unwrap();
-    let (file, with_gateway) = configuration(model.address());
+    let (file, with_gateway) = configuration(model.address(), max_concurrency);
     let configure = |config: &mut ServeConfig| {
         config.drain_timeout = drain_timeout;
         with_gateway(config);
@@ -61,19 +73,29 @@ async fn start(behaviour: Behaviour, drain_timeout: Duration) -> Gateway {
 impl Gateway {
     /// The beginning of a stream.
     async fn stream(&self) -> Response<Incoming> {
+        self.begin_stream().await.unwrap()
+    }
+
+    /// A stream to come, which may end with the server.
+    fn begin_stream(
+        &self,
+    ) -> impl Future<Output = Result<Response<Incoming>, hyper::Error>> + use<> {
         let address = self.admin.fixture.server.gateway_address().unwrap();
-        let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
-        let (mut sender, connection) = http1::handshake(stream).await.unwrap();
-        tokio::spawn(connection);
-        let body = r#"{"model":"gpt","stream":true,"messages":[]}"#;
-        let request = Request::post("/v1/chat/completions")
-            .header("host", "gateway.example")
-            .header("authorization", format!("Bearer {}", self.key))
-            .body(Full::new(Bytes::from_static(body.as_bytes())));
-        let response = sender.send_request(request.unwrap()).await.unwrap();
-        // The connection lives as long as its answer.
-        drop(sender);
-        response
+        let authorization = format!("Bearer {}", self.key);
+        async move {
+            let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+            let (mut sender, connection) = http1::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            let body = r#"{"model":"gpt","stream":true,"messages":[]}"#;
+            let request = Request::post("/v1/chat/completions")
+                .header("host", "gateway.example")
+                .header("authorization", authorization)
+                .body(Full::new(Bytes::from_static(body.as_bytes())));
+            let response = sender.send_request(request.unwrap()).await;
+            // The connection lives as long as its answer.
+            drop(sender);
+            response
+        }
     }
 
     /// The usage of a limit of the tenant, as the other calls see it.
@@ -120,6 +142,28 @@ async fn running_streams_finish_when_the_server_drains() {
     assert_eq!((model.record().output_tokens(), model.record().aborted()), (300, 0));
 }
 
+/// Whoever waits would get the place of a stream that is stopped, and be charged for an answer that it does not get.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_still_waits_is_refused_before_running_streams_are_stopped() {
+    let endless =
+        Behaviour { tokens: 1_000_000, pace: Duration::from_millis(5), ..Behaviour::WELL };
+    let gateway = start_with(endless, Duration::from_secs(4), 1).await;
+    let mut first = gateway.stream().await.into_body();
+    assert!(first.frame().await.unwrap().is_ok());
+    let second = tokio::spawn(gateway.begin_stream());
+    let waits = async {
+        let metric = "tollgate_gateway_queue_length{class=\"standard\"} 1\n";
+        while !gateway.admin.fixture.get("/metrics").await.body.contains(metric) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waits).await.expect("it waits");
+    let Gateway { admin, model, .. } = gateway;
+    assert!(!admin.fixture.server.drain().await, "the first stream was not finished");
+    let refused = second.await.unwrap().expect("it is answered before its connection is closed");
+    assert_eq!((refused.status(), model.record().requests()), (StatusCode::SERVICE_UNAVAILABLE, 1));
+}
+
 /// P18: after the drain timeout the server stops the remaining streams at the upstream and settles their leases. Then it ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_that_do_not_finish_in_time_are_stopped() {
@@ -141,7 +185,7 @@ async fn streams_that_do_not_finish_in_time_are_stopped() {
 
 #[tokio::test]
 async fn a_gateway_that_cannot_work_is_refused_at_the_start() {
-    let (file, with_gateway) = configuration(SocketAddr::from(([127, 0, 0, 1], 9)));
+    let (file, with_gateway) = configuration(SocketAddr::from(([127, 0, 0, 1], 9)), 64);
     let mut config = ServeConfig::default();
     config.catalog = CatalogConfig::BuiltIn;
     config.http = SocketAddr::from(([127, 0, 0, 1], 0));

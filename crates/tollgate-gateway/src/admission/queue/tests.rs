@@ -87,8 +87,9 @@ impl<'a> Simulation<'a> {
                     let claim = Claim { holder: HOLDER, ticket: self.tickets[who].take() };
                     match self.queue.arrive(self.entrant(who), claim, now) {
                         Arrival::Admitted(_) => self.serve(who, now_ms),
-                        Arrival::Waits(number) => {
+                        Arrival::Waits { number, displaced } => {
                             self.waiting.insert(number, who);
+                            self.displace(displaced, now);
                             let end = now_ms + self.crowd.max_wait_ms;
                             self.events.push(Reverse((end, Event::WaitedTooLong(who, number))));
                         }
@@ -113,6 +114,14 @@ impl<'a> Simulation<'a> {
             course.end_ms = now_ms;
         }
         self.course
+    }
+
+    fn displace(&mut self, displaced: Option<Number>, now: Timestamp) {
+        let Some(number) = displaced else { return };
+        let who = self.waiting.remove(&number).unwrap();
+        let spot = spot(&self.entrant(who));
+        let busy = self.queue.was_displaced(number, spot, HOLDER, now);
+        self.comes_back(who, busy, now.as_ns() / 1_000_000);
     }
 
     fn serve(&mut self, who: usize, now_ms: u64) {
@@ -152,6 +161,7 @@ proptest! {
         served.sort_unstable();
         prop_assert_eq!(served, (0..crowd.arrivals.len()).collect::<Vec<_>>());
         prop_assert!(course.most_in_flight <= crowd.slots);
+        prop_assert!(course.longest_queue <= crowd.max_length);
     }
 }
 
@@ -173,10 +183,10 @@ fn a_crowd_comes_back_as_fast_as_places_become_free() {
     let crowd = busy_then_crowd(2_000, 1_000);
     let course = Simulation::new(&crowd).run();
     assert_eq!(course.served.len(), crowd.arrivals.len());
-    assert!(course.longest_queue <= 3 * crowd.max_length, "{} wait", course.longest_queue);
-    assert!(course.denials.iter().all(|denials| *denials <= 1), "{:?}", course.denials);
+    assert!(course.denials.iter().all(|denials| *denials <= 2), "{:?}", course.denials);
     let work_ms = crowd.arrivals.len() as u64 * crowd.ms_each / u64::from(crowd.slots);
-    assert!(course.end_ms <= work_ms + work_ms / 20, "slots were idle: {} ms", course.end_ms);
+    // The pace is known to some percent.
+    assert!(course.end_ms <= work_ms + work_ms / 12, "slots were idle: {} ms", course.end_ms);
 }
 
 /// It is not known how often places become free, so the first ones are told a guess.
@@ -217,7 +227,7 @@ fn queue(max_length: usize, max_wait: Duration) -> Queue {
 impl Queue {
     fn must_wait(&mut self, tenant: &str, claim: Claim<'_>, now: Timestamp) -> Number {
         match self.arrive(request(tenant), claim, now) {
-            Arrival::Waits(number) => number,
+            Arrival::Waits { number, displaced: None } => number,
             other => panic!("{other:?}"),
         }
     }
@@ -246,10 +256,11 @@ fn whoever_comes_back_is_before_whoever_arrived_later() {
     assert_eq!(third.retry_after, Duration::from_secs(1), "nothing is known yet");
     assert_eq!(queue.free(at(10)), Some(second));
     let fourth = queue.must_wait("a", NONE, at(20));
-    // The queue is full, but not for it.
-    let back = queue.must_wait("a", with(third.ticket.unwrap()), at(1_000));
-    assert!(second < back && back < fourth);
-    assert_eq!((queue.free(at(1_100)), queue.free(at(1_200))), (Some(back), Some(fourth)));
+    // The queue is full, but of one that arrived later.
+    let back = queue.arrive(request("a"), with(third.ticket.unwrap()), at(1_000));
+    let Arrival::Waits { number: back, displaced } = back else { panic!("{back:?}") };
+    assert!(second < back && back < fourth && displaced == Some(fourth));
+    assert_eq!((queue.free(at(1_100)), queue.free(at(1_200))), (Some(back), None));
     assert_eq!(
         queue.ticket_counts(at(1_200)),
         TicketCounts { issued: 1, used: 1, ..TicketCounts::default() }
@@ -260,16 +271,18 @@ fn whoever_comes_back_is_before_whoever_arrived_later() {
 fn a_ticket_counts_once_in_time_and_for_its_holder() {
     let mut queue = queue(1, LONG);
     queue.arrive(request("a"), NONE, at(0));
-    queue.must_wait("a", NONE, at(0));
+    let second = queue.must_wait("a", NONE, at(0));
     let tickets: Vec<_> =
         (0..3).map(|_| queue.must_be_denied("a", NONE, at(0)).ticket.unwrap()).collect();
     let early = queue.must_be_denied("a", with(tickets[0]), at(400));
     assert_eq!((early.ticket, early.retry_after), (Some(tickets[0]), Duration::from_millis(600)));
-    queue.must_wait("a", with(tickets[0]), at(1_000));
+    assert_eq!(queue.free(at(900)), Some(second));
+    let first_back = queue.must_wait("a", with(tickets[0]), at(1_000));
     for holder in [Holder { api_key: "l", ..HOLDER }, Holder { target: "n", ..HOLDER }] {
         queue.must_be_denied("a", Claim { holder, ..with(tickets[1]) }, at(2_000));
     }
     queue.must_be_denied("a", with(tickets[0]), at(2_000));
+    assert_eq!(queue.free(at(30_900)), Some(first_back));
     queue.must_wait("a", with(tickets[1]), at(30_999));
     queue.must_be_denied("a", with(tickets[2]), at(31_100));
     let counts = queue.ticket_counts(at(31_100));
@@ -321,6 +334,9 @@ fn there_are_no_tickets_where_nobody_waits() {
     for (max_length, max_wait) in [(0, LONG), (10, Duration::ZERO)] {
         let mut queue = queue(max_length, max_wait);
         queue.arrive(request("a"), NONE, at(0));
-        assert_eq!(queue.must_be_denied("a", NONE, at(0)), Busy::UNKNOWN);
+        let busy = Busy { retry_after: MIN_RETRY_AFTER, ticket: None };
+        assert_eq!(queue.must_be_denied("a", NONE, at(0)), busy);
     }
 }
+
+mod order;

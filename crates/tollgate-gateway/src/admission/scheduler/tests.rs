@@ -38,6 +38,20 @@ impl Model {
         entrant
     }
 
+    /// Whose place is taken if there is one too many, and this one has just arrived.
+    fn last_in_order(&self, newcomer: &Entrant) -> Number {
+        let key = |entrant: &Entrant| (entrant.class, Arc::clone(&entrant.tenant));
+        let lowest = self.waiting.iter().map(|(_, entrant)| entrant.class).min().unwrap();
+        let rank = |(number, entrant): &&(Number, Entrant)| {
+            let of_its_tenant = |other: &&(Number, Entrant)| key(&other.1) == key(entrant);
+            let turn = self.turns.iter().find(|(known, _)| *known == key(entrant)).unwrap().1;
+            let count = self.waiting.iter().filter(of_its_tenant).count();
+            (count, key(entrant) == key(newcomer), turn, *number)
+        };
+        let of_lowest = self.waiting.iter().filter(|(_, entrant)| entrant.class == lowest);
+        of_lowest.max_by_key(rank).unwrap().0
+    }
+
     fn load(&self, upstream: usize) -> (u64, u64) {
         let here = || self.running.iter().filter(|(at, _)| *at == upstream);
         (here().count() as u64, here().map(|(_, tokens)| tokens).sum())
@@ -90,6 +104,9 @@ impl Model {
     }
 }
 
+/// How many wait in the comparison with the model.
+const MAX_WAITING: usize = 8;
+
 #[derive(Clone, Debug)]
 enum Step {
     Arrive(Entrant),
@@ -131,7 +148,15 @@ proptest! {
             match step {
                 Step::Arrive(entrant) => {
                     let number = scheduler.arrive(entrant.clone());
-                    model.arrive(number, entrant);
+                    model.arrive(number, entrant.clone());
+                    let Entrant { class, ref tenant, upstreams, .. } = entrant;
+                    let spot = Spot { class, tenant: Arc::clone(tenant), upstreams };
+                    let last = model.last_in_order(&entrant);
+                    prop_assert_eq!(scheduler.last_in_order(&spot), Some(last));
+                    if model.waiting.len() > MAX_WAITING {
+                        left.push((last, model.remove(last)));
+                        prop_assert!(scheduler.leave(last));
+                    }
                 }
                 Step::Leave(which) if !model.waiting.is_empty() => {
                     let number = model.waiting[which % model.waiting.len()].0;

@@ -102,6 +102,7 @@ fn every_error_has_its_status_in_both_dialects() {
         (Denial::Busy { retry_after_ms: 5, ticket: None }, 429, "requests", "rate_limit_error"),
         (Denial::UpstreamLimited { retry_after_ms: 5 }, 429, "requests", "rate_limit_error"),
         (Denial::NoUpstream, 503, "server_error", "overloaded_error"),
+        (Denial::Ending, 503, "server_error", "overloaded_error"),
         (Denial::UpstreamTimeout, 504, "timeout", "timeout_error"),
     ];
     for (denial, status, openai, anthropic) in cases {
