@@ -19,7 +19,7 @@ async fn busy(max_wait_ms: u64) -> (Fixture, http::Response<hyper::body::Incomin
 fn after_comments(answer: &Answer) -> &str {
     assert_eq!((answer.status, answer.is_whole), (200, true));
     assert_eq!(answer.field("content-type"), "text/event-stream");
-    assert!(answer.body.starts_with(": waiting\n\n"), "{}", answer.body);
+    // There is none if the answer comes before the body is first read.
     answer.body.trim_start_matches(": waiting\n\n")
 }
 
