@@ -28,6 +28,9 @@ const CLEANING_UP: Duration = Duration::from_secs(5);
 /// The part of it for clearing usage, so that time is left to delete the policy.
 const CLEARING: Duration = Duration::from_secs(2);
 
+/// The part of it for deleting the policy at one server, so that time is left to ask another.
+const DELETING: Duration = Duration::from_secs(1);
+
 /// A policy to test.
 pub(crate) struct TestPolicy {
     pub(crate) settings: Settings,
@@ -96,7 +99,7 @@ impl TestPolicy {
     ) -> Result<(), VerifyError> {
         let Some((document, token)) = self.document.clone().zip(token) else { return Ok(()) };
         self.may_be_left = true;
-        let created = admin(target, Method::POST, "/admin/policies", document, token).await;
+        let created = admin(target, 0, Method::POST, "/admin/policies", document, token).await;
         created.map_err(|Refused { problem, had_no_effect }| {
             self.may_be_left = !had_no_effect;
             let node = target.nodes[0].name.clone();
@@ -180,12 +183,28 @@ impl TestPolicy {
     async fn clear_and_delete(&self, target: &HttpTarget, token: &str) -> Result<(), Refused> {
         let resets = self.settings.subjects().map(|subject| {
             let check = json!({ "attributes": { ATTRIBUTE: subject } }).to_string();
-            admin(target, Method::POST, "/admin/usage/reset", check, token)
+            admin(target, 0, Method::POST, "/admin/usage/reset", check, token)
         });
         // Usage that is not cleared leaves its window by itself.
         _ = timeout(CLEARING, join_all(resets)).await;
         let path = format!("/admin/policies/{}", self.id);
-        admin(target, Method::DELETE, &path, String::new(), token).await
+        let mut failed = None;
+        // The policy was made at the first server; if that is gone, the others have the same catalog.
+        let last = target.nodes.len() - 1;
+        for node in 0..=last {
+            let deleted = admin(target, node, Method::DELETE, &path, String::new(), token);
+            let at_most = if node == last { CLEANING_UP } else { DELETING };
+            let refused = match timeout(at_most, deleted).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(refused)) => refused,
+                Err(_) => Refused {
+                    problem: format!("no answer within {} s", DELETING.as_secs()),
+                    had_no_effect: false,
+                },
+            };
+            failed.get_or_insert(refused);
+        }
+        failed.map_or(Ok(()), Err)
     }
 }
 
@@ -235,18 +254,19 @@ fn cannot_test(target: &HttpTarget, limits: &[LimitShown], args: &VerifyArgs) ->
     }
 }
 
-/// Calls `/admin` of the first server. What is to be deleted may be absent.
+/// Calls `/admin` of a server. What is to be deleted at the first may be absent; another may have another catalog.
 async fn admin(
     target: &HttpTarget,
+    node: usize,
     method: Method,
     path: &str,
     body: String,
     token: &str,
 ) -> Result<(), Refused> {
-    let is_delete = method == Method::DELETE;
-    let answer = target.client.call(method, target.nodes[0].at(path), Some(token), body).await;
+    let may_be_absent = method == Method::DELETE && node == 0;
+    let answer = target.client.call(method, target.nodes[node].at(path), Some(token), body).await;
     let answer = answer.map_err(|problem| Refused { problem, had_no_effect: false })?;
-    if answer.status.is_success() || is_delete && answer.status == StatusCode::NOT_FOUND {
+    if answer.status.is_success() || may_be_absent && answer.status == StatusCode::NOT_FOUND {
         return Ok(());
     }
     let had_no_effect = answer.status.is_client_error();

@@ -105,6 +105,18 @@ async fn a_server_that_dies_leaves_a_policy_that_is_named() {
     names_the_policy(&verified, &server, "");
 }
 
+/// The other servers have the same catalog.
+#[tokio::test]
+async fn the_policy_of_a_server_that_dies_is_deleted_at_another() {
+    let server = FakeServer::start(Fake::dies_at_the_first_check()).await;
+    let other = FakeServer::start(server.fake.beside()).await;
+    let args = VerifyArgs { servers: vec![server.url(), other.url()], ..args(&server) };
+    let verified = tollgate_verify::run(&args, TOKEN, pending).await;
+    assert!(matches!(verified.result, Err(VerifyError::Check(_))), "{verified:?}");
+    assert!(verified.failures.is_empty(), "{verified:?}");
+    assert_eq!(server.fake.created(), None);
+}
+
 #[tokio::test]
 async fn a_report_without_a_place_is_told_before_the_run() {
     let server = FakeServer::start(Fake::dies_at_the_first_check()).await;

@@ -28,7 +28,9 @@ pub(crate) struct Fake {
     /// What happens with creations, checks and the calls that clean up.
     create: fn() -> Reply,
     check: fn() -> Reply,
-    policy: Mutex<Option<String>>,
+    policy: Arc<Mutex<Option<String>>>,
+    /// Whether it deletes the policy when it is asked to.
+    deletes: bool,
     creating: Notify,
     checked: Notify,
     cleaned_up: Notify,
@@ -37,7 +39,14 @@ pub(crate) struct Fake {
 impl Fake {
     fn new(create: fn() -> Reply, check: fn() -> Reply) -> Self {
         let (creating, checked, cleaned_up) = (Notify::new(), Notify::new(), Notify::new());
-        Self { create, check, policy: Mutex::new(None), creating, checked, cleaned_up }
+        let policy = Arc::default();
+        Self { create, check, policy, deletes: false, creating, checked, cleaned_up }
+    }
+
+    /// Another server with the same catalog, which refuses checks.
+    pub(crate) fn beside(&self) -> Self {
+        let other = Self::new(created, || Reply::Answer(503, json!({})));
+        Self { policy: Arc::clone(&self.policy), deletes: true, ..other }
     }
 
     pub(crate) fn stops_answering_checks() -> Self {
@@ -87,6 +96,10 @@ impl Fake {
             "POST /rate-limit/check" => {
                 self.checked.notify_one();
                 (self.check)()
+            }
+            _ if self.deletes && call.starts_with("DELETE ") => {
+                *self.policy.lock().unwrap() = None;
+                Reply::Answer(200, json!({}))
             }
             _ => {
                 self.cleaned_up.notify_one();
