@@ -159,6 +159,9 @@ class Values(Case):
             self.refused({}, {"store": {"url": url}}, "store.url", "store.fromSecret")
         for url in (f"postgres://tollgate:{PASSWORD}@db/tollgate", f"postgresql://db/tollgate?user=a&password={PASSWORD}", f"postgres://a@{PASSWORD}@db/b"):
             self.refused({}, {"catalog": {"url": url}}, "catalog.url", "catalog.fromSecret")
+        # PostgreSQL and Redis decode the names of options.
+        self.refused({}, {"catalog": {"url": f"postgres://db/tollgate?pass%77ord={PASSWORD}"}}, "catalog.url", "catalog.fromSecret")
+        self.refused({}, {"store": {"url": f"redis-sentinel://a/main?sentinel%5Fpassword={PASSWORD}"}}, "store.url", "store.fromSecret")
         for url in (f"mongodb://a:{PASSWORD}@db", "postgres://", "postgres://db", "sqlite"):
             self.refused({}, {"catalog": {"url": url}}, "catalog.url", "postgres://[USER@]HOST")
         for url in ("postgres://db/tollgate", "postgresql://tollgate@db:5432/tollgate?sslmode=require", "sqlite:tollgate.db", "sqlite:///var/lib/tollgate/a.db"):
@@ -330,6 +333,16 @@ class Extra(Case):
                 self.refused({}, {"extraEnv": [{"name": name, "value": PASSWORD}]}, "extraEnv[0].name", name, "accepted: ")
         self.refused({}, {"extraEnv": [{"name": "TOLLGATE_STORE", "value": "memory:"}]}, "accepted: store.url or store.fromSecret")
         self.refused({}, {"extraEnv": [{"name": "TOLLGATE_NODES", "value": "2"}]}, "accepted: settings.nodes")
+
+    def test_no_login_of_a_collector_gets_into_a_deployment(self):
+        for name in ("HEADERS", "TRACES_HEADERS", "METRICS_HEADERS"):
+            name = f"OTEL_EXPORTER_OTLP_{name}"
+            self.refused({}, {"extraEnv": [{"name": name, "value": f"authorization=Bearer {PASSWORD}"}]}, "extraEnv[0]", name, "secretKeyRef")
+            self.accepted({}, {"extraEnv": [{"name": name, "valueFrom": FROM_SECRET}]})
+        for name in ("ENDPOINT", "TRACES_ENDPOINT", "METRICS_ENDPOINT"):
+            name = f"OTEL_EXPORTER_OTLP_{name}"
+            self.refused({}, {"extraEnv": [{"name": name, "value": f"http://me:{PASSWORD}@collector:4318"}]}, "extraEnv[0]", name, "without a user")
+            self.accepted({}, {"extraEnv": [{"name": name, "value": "http://collector:4318"}]})
 
     def test_variables_that_kubernetes_refuses_or_ignores_are_refused(self):
         self.refused({}, {"extraEnv": [{"name": f"A={PASSWORD}"}]}, "extraEnv[0].name", "is not the name of a variable")
