@@ -281,6 +281,17 @@ class Values(Case):
         ):
             self.refused(base, changes, *words)
 
+    def test_replicas_share_no_store_at_a_loopback_address_or_a_socket(self):
+        for url in ("redis://localhost", "redis://127.0.0.1:6379", "rediss://[::1]/0", "redis-cluster://a,localhost:1", "memcached://127.0.0.1", "redis+unix:///run/redis.sock", "unix:///a"):
+            store = {"store": {"fromSecret": False, "url": url}}
+            self.refused({}, {**store, "replicaCount": 3}, "store.url", "count apart")
+            self.refused(SIDECAR, store, "store.url", "count apart")
+            self.accepted({}, store)
+        self.accepted({}, {"store": {"url": "redis://localhost.example"}, "replicaCount": 3})
+
+    def test_a_gateway_needs_a_store_with_leases(self):
+        self.refused(GATEWAY, {"store": {"fromSecret": False, "url": "memcached://cache"}}, "store.url", "leases")
+
     def test_all_that_is_wrong_is_told_at_once(self):
         self.refused({}, {"replicaCount": 2, "persistence": {"size": "10"}, "secretName": ""}, "\nstore.url: ", "\npersistence.size: ", "\nsecretName: ")
 

@@ -120,6 +120,9 @@ store.url: everything outside of /var/lib/tollgate is read-only; accepted: memor
 {{- if and $memory (include "tollgate.several" .) }}
 store.url: several replicas would each count apart in memory; accepted: a URL of Redis, Valkey or memcached, store.fromSecret, or one replica without autoscaling
 {{- end }}
+{{- if and (not $inSecret) (include "tollgate.several" .) (regexMatch "^([a-z+]*unix:|[a-z-]+://([^/?]*,)?(localhost|127\\.[0-9.]+|\\[::1\\])[:,/?]|[a-z-]+://([^/?]*,)?(localhost|127\\.[0-9.]+|\\[::1\\])$)" $url) }}
+store.url: a loopback address or a socket is another store in each pod, so several replicas would each count apart; accepted: the address of a store that all pods reach, store.fromSecret, or one replica without autoscaling
+{{- end }}
 {{- if and .Values.settings.max_keys (not $memory) }}
 settings.max_keys: a store over the network has no such bound, and the server does not start with it; accepted: with store.url memory: or memory:DIR
 {{- else if and .Values.settings.max_keys (contains "?max_keys=" $url) }}
@@ -156,6 +159,9 @@ catalog.url: it names no database; accepted: sqlite:/var/lib/tollgate/FILE, post
 {{- end }}
 {{- if and .Values.gateway.enabled (include "tollgate.catalogIsFile" .) }}
 gateway.enabled: its clients are known by the API keys of a database; accepted: with catalog.url or catalog.fromSecret
+{{- end }}
+{{- if and .Values.gateway.enabled (hasPrefix "memcached:" .Values.store.url) }}
+store.url: memcached has no leases, which the gateway needs; accepted: memory:, or a URL of Redis or Valkey
 {{- end }}
 {{- if and (hasPrefix "postgres" $url) (not .Values.secretName) (not (include "tollgate.hasVariable" (list . "TOLLGATE_API_KEY_SECRET"))) }}
 secretName: a catalog in PostgreSQL needs TOLLGATE_API_KEY_SECRET; accepted: the name of a Secret that has it, or this variable in extraEnv
