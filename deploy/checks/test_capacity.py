@@ -17,7 +17,7 @@ SERVER, REDIS, GATEWAY, CHUNK = 33e-6, 148e-6, 74e-6, 8.3e-6
 HOURLY_LOG, CALENDAR, ACTIVE = 362, 170, 0.15
 # Bytes, and for how many seconds there are so many: the length of a request, and a minute.
 LEASE, LEASE_LIFE = 340 + 40, 10 + 60
-BYTES_TO_REDIS = 1_810
+BYTES_TO_REDIS = 1_800
 
 
 def row(users):
@@ -45,7 +45,7 @@ class Capacity(unittest.TestCase):
         for users, cells in zip((10**4, 10**6, 10**7, 10**8), rows, strict=True):
             for name, value in row(users).items():
                 written = number(cells[head.index(name)])
-                self.assertLess(abs(written - value), 0.03 * value + 1e-9 + (0.5 if name == "R" else 0), f"{users}: {name} is {value}")
+                self.assertLess(abs(written - value), (0.004 if name == "to Redis" else 0.03) * value + 1e-9 + (0.5 if name == "R" else 0), f"{users}: {name} is {value}")
 
     def test_the_text_says_what_three_slots_need(self):
         needed = math.ceil(row(10**8)["R"] * 3 * REDIS / USED)

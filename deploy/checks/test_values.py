@@ -159,6 +159,9 @@ class Values(Case):
             self.refused({}, {"store": {"url": url}}, "store.url", "store.fromSecret")
         for url in (f"postgres://tollgate:{PASSWORD}@db/tollgate", f"postgresql://db/tollgate?user=a&password={PASSWORD}", f"postgres://a@{PASSWORD}@db/b"):
             self.refused({}, {"catalog": {"url": url}}, "catalog.url", "catalog.fromSecret")
+        # PostgreSQL and Redis decode the names of options.
+        self.refused({}, {"catalog": {"url": f"postgres://db/tollgate?pass%77ord={PASSWORD}"}}, "catalog.url", "catalog.fromSecret")
+        self.refused({}, {"store": {"url": f"redis-sentinel://a/main?sentinel%5Fpassword={PASSWORD}"}}, "store.url", "store.fromSecret")
         for url in (f"mongodb://a:{PASSWORD}@db", "postgres://", "postgres://db", "sqlite"):
             self.refused({}, {"catalog": {"url": url}}, "catalog.url", "postgres://[USER@]HOST")
         for url in ("postgres://db/tollgate", "postgresql://tollgate@db:5432/tollgate?sslmode=require", "sqlite:tollgate.db", "sqlite:///var/lib/tollgate/a.db"):
@@ -278,6 +281,17 @@ class Values(Case):
         ):
             self.refused(base, changes, *words)
 
+    def test_replicas_share_no_store_at_a_loopback_address_or_a_socket(self):
+        for url in ("redis://localhost", "redis://127.0.0.1:6379", "rediss://[::1]/0", "redis-cluster://a,localhost:1", "memcached://127.0.0.1", "redis+unix:///run/redis.sock", "unix:///a"):
+            store = {"store": {"fromSecret": False, "url": url}}
+            self.refused({}, {**store, "replicaCount": 3}, "store.url", "count apart")
+            self.refused(SIDECAR, store, "store.url", "count apart")
+            self.accepted({}, store)
+        self.accepted({}, {"store": {"url": "redis://localhost.example"}, "replicaCount": 3})
+
+    def test_a_gateway_needs_a_store_with_leases(self):
+        self.refused(GATEWAY, {"store": {"fromSecret": False, "url": "memcached://cache"}}, "store.url", "leases")
+
     def test_all_that_is_wrong_is_told_at_once(self):
         self.refused({}, {"replicaCount": 2, "persistence": {"size": "10"}, "secretName": ""}, "\nstore.url: ", "\npersistence.size: ", "\nsecretName: ")
 
@@ -330,6 +344,16 @@ class Extra(Case):
                 self.refused({}, {"extraEnv": [{"name": name, "value": PASSWORD}]}, "extraEnv[0].name", name, "accepted: ")
         self.refused({}, {"extraEnv": [{"name": "TOLLGATE_STORE", "value": "memory:"}]}, "accepted: store.url or store.fromSecret")
         self.refused({}, {"extraEnv": [{"name": "TOLLGATE_NODES", "value": "2"}]}, "accepted: settings.nodes")
+
+    def test_no_login_of_a_collector_gets_into_a_deployment(self):
+        for name in ("HEADERS", "TRACES_HEADERS", "METRICS_HEADERS"):
+            name = f"OTEL_EXPORTER_OTLP_{name}"
+            self.refused({}, {"extraEnv": [{"name": name, "value": f"authorization=Bearer {PASSWORD}"}]}, "extraEnv[0]", name, "secretKeyRef")
+            self.accepted({}, {"extraEnv": [{"name": name, "valueFrom": FROM_SECRET}]})
+        for name in ("ENDPOINT", "TRACES_ENDPOINT", "METRICS_ENDPOINT"):
+            name = f"OTEL_EXPORTER_OTLP_{name}"
+            self.refused({}, {"extraEnv": [{"name": name, "value": f"http://me:{PASSWORD}@collector:4318"}]}, "extraEnv[0]", name, "without a user")
+            self.accepted({}, {"extraEnv": [{"name": name, "value": "http://collector:4318"}]})
 
     def test_variables_that_kubernetes_refuses_or_ignores_are_refused(self):
         self.refused({}, {"extraEnv": [{"name": f"A={PASSWORD}"}]}, "extraEnv[0].name", "is not the name of a variable")

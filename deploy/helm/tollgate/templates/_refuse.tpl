@@ -110,8 +110,8 @@ settings.otlp_endpoint: it is not a URL of a collector; accepted: http://HOST[:P
 {{- $dir := $url | trimPrefix "memory:" | splitList "?" | first -}}
 {{- if and $inSecret (ne $url "memory:") }}
 store.url: store.fromSecret is set too, and the chart would ignore the URL; accepted: one of the two
-{{- else if or (contains "@" $url) (contains "sentinel_password=" $url) }}
-store.url: it holds a login, which everybody could read who may see the Deployment; accepted: the URL as TOLLGATE_STORE of the Secret with store.fromSecret: true, or a URL without `@` and sentinel_password
+{{- else if or (contains "@" $url) (contains "sentinel_password=" $url) (regexMatch "[?&][^=&]*%" $url) }}
+store.url: it holds a login, which everybody could read who may see the Deployment; accepted: the URL as TOLLGATE_STORE of the Secret with store.fromSecret: true, or a URL without `@` and sentinel_password, and without `%` in the name of an option
 {{- else if not (regexMatch (include "tollgate.storePattern" .) $url) }}
 store.url: it names no store; accepted: memory:, memory:DIR, each with ?max_keys=N, redis://HOST[:PORT][/DATABASE], redis-sentinel://HOST[:PORT],…/MASTER[/DATABASE], redis-cluster://HOST[:PORT],…, redis+unix:///PATH, the same with valkey, rediss or valkeys (TLS), or memcached://HOST[:PORT]
 {{- else if and $memory $dir (not (include "tollgate.isInData" $dir)) }}
@@ -119,6 +119,9 @@ store.url: everything outside of /var/lib/tollgate is read-only; accepted: memor
 {{- end }}
 {{- if and $memory (include "tollgate.several" .) }}
 store.url: several replicas would each count apart in memory; accepted: a URL of Redis, Valkey or memcached, store.fromSecret, or one replica without autoscaling
+{{- end }}
+{{- if and (not $inSecret) (include "tollgate.several" .) (regexMatch "^([a-z+]*unix:|[a-z-]+://([^/?]*,)?(localhost|127\\.[0-9.]+|\\[::1\\])[:,/?]|[a-z-]+://([^/?]*,)?(localhost|127\\.[0-9.]+|\\[::1\\])$)" $url) }}
+store.url: a loopback address or a socket is another store in each pod, so several replicas would each count apart; accepted: the address of a store that all pods reach, store.fromSecret, or one replica without autoscaling
 {{- end }}
 {{- if and .Values.settings.max_keys (not $memory) }}
 settings.max_keys: a store over the network has no such bound, and the server does not start with it; accepted: with store.url memory: or memory:DIR
@@ -141,8 +144,8 @@ settings.snapshot_every_ms: this store writes no snapshots, and the server does 
 {{- $host := include "tollgate.hostPattern" . -}}
 {{- if and $url .Values.catalog.fromSecret }}
 catalog.url: catalog.fromSecret is set too, and the chart would ignore the URL; accepted: one of the two
-{{- else if regexMatch "^postgres(ql)?://([^@/?]*:[^/?]*@|.*[?&](ssl)?password=|.*@.*@)" $url }}
-catalog.url: it holds a password, which everybody could read who may see the Deployment; accepted: the URL as TOLLGATE_CATALOG of the Secret with catalog.fromSecret: true, or a URL without a password
+{{- else if regexMatch "^postgres(ql)?://([^@/?]*:[^/?]*@|.*[?&](ssl)?password=|.*[?&][^=&]*%|.*@.*@)" $url }}
+catalog.url: it holds a password, which everybody could read who may see the Deployment; accepted: the URL as TOLLGATE_CATALOG of the Secret with catalog.fromSecret: true, or a URL without a password, and without `%` in the name of an option
 {{- else if hasPrefix "sqlite:" $url -}}
 {{- $file := $url | trimPrefix "sqlite:" | trimPrefix "//" | splitList "?" | first -}}
 {{- if not (and $file (include "tollgate.isInData" $file)) }}
@@ -156,6 +159,9 @@ catalog.url: it names no database; accepted: sqlite:/var/lib/tollgate/FILE, post
 {{- end }}
 {{- if and .Values.gateway.enabled (include "tollgate.catalogIsFile" .) }}
 gateway.enabled: its clients are known by the API keys of a database; accepted: with catalog.url or catalog.fromSecret
+{{- end }}
+{{- if and .Values.gateway.enabled (hasPrefix "memcached:" .Values.store.url) }}
+store.url: memcached has no leases, which the gateway needs; accepted: memory:, or a URL of Redis or Valkey
 {{- end }}
 {{- if and (hasPrefix "postgres" $url) (not .Values.secretName) (not (include "tollgate.hasVariable" (list . "TOLLGATE_API_KEY_SECRET"))) }}
 secretName: a catalog in PostgreSQL needs TOLLGATE_API_KEY_SECRET; accepted: the name of a Secret that has it, or this variable in extraEnv
@@ -334,7 +340,7 @@ extraVolumeMounts[{{ $at }}].mountPath: {{ $path }} would hide the program or it
 {{- end -}}
 
 {{- define "tollgate.refuse.variables" -}}
-{{- $secrets := list "TOLLGATE_ADMIN_TOKEN" "TOLLGATE_ADMIN_READ_TOKEN" "TOLLGATE_ADMIN_TOKENS" "TOLLGATE_API_KEY_SECRET" -}}
+{{- $secrets := list "TOLLGATE_ADMIN_TOKEN" "TOLLGATE_ADMIN_READ_TOKEN" "TOLLGATE_ADMIN_TOKENS" "TOLLGATE_API_KEY_SECRET" "OTEL_EXPORTER_OTLP_HEADERS" "OTEL_EXPORTER_OTLP_TRACES_HEADERS" "OTEL_EXPORTER_OTLP_METRICS_HEADERS" "OTEL_EXPORTER_OTLP_LOGS_HEADERS" -}}
 {{- $chart := dict "TOLLGATE_STORE" "store.url or store.fromSecret" "TOLLGATE_CATALOG" "catalog.policies, catalog.url or catalog.fromSecret" "TOLLGATE_GRPC" "grpc.enabled" "TOLLGATE_GATEWAY" "gateway.enabled and gateway.config" -}}
 {{- $own := list "TOLLGATE_CONFIG" "TOLLGATE_HTTP" "TOLLGATE_JOURNAL" -}}
 {{- $names := list -}}
@@ -348,6 +354,8 @@ extraEnv[{{ $at }}].name: {{ $name }} is given twice; accepted: each variable on
 {{- if not (dig "valueFrom" "secretKeyRef" "" $variable) }}
 extraEnv[{{ $at }}]: {{ $name }} is a secret, which everybody could read who may see the Deployment; accepted: valueFrom.secretKeyRef, or a key of the Secret that secretName names
 {{- end }}
+{{- else if and (regexMatch "^OTEL_EXPORTER_OTLP_([A-Z]+_)?ENDPOINT$" $name) (contains "@" ($variable.value | default "")) }}
+extraEnv[{{ $at }}]: {{ $name }} holds a login, which everybody could read who may see the Deployment; accepted: a URL without a user. A token belongs into OTEL_EXPORTER_OTLP_HEADERS of the Secret
 {{- else if has $name $own }}
 extraEnv[{{ $at }}].name: the chart sets {{ $name }} itself; accepted: another variable
 {{- else if hasPrefix "TOLLGATE_" $name }}
