@@ -72,8 +72,11 @@ class Answers(unittest.TestCase):
         answer = chat(client)
         self.assertEqual(answer.usage.completion_tokens, WORDS)
         self.assertEqual(answer.choices[0].message.content.count("word"), WORDS)
-        completion = client.completions.create(model="gpt", prompt="Hello")
+        completion = client.completions.create(model="gpt", prompt="Hello", max_tokens=50)
         self.assertEqual(completion.choices[0].text.count("word"), WORDS)
+        # A completion without a cap has that of the API.
+        completion = client.completions.create(model="gpt", prompt="Hello")
+        self.assertEqual(completion.choices[0].text.count("word"), 16)
         response = client.responses.create(model="gpt", input="Hello")
         self.assertEqual(response.output_text.count("word"), WORDS)
         embeddings = client.embeddings.create(model="gpt", input="Hello")
