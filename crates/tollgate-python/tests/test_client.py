@@ -528,3 +528,49 @@ def test_a_check_of_a_batch_has_names_that_are_text(client: Client) -> None:
     wrong: Any = {1: "alice"}
     with pytest.raises(TypeError, match=r"checks\[1\]: the name of an argument is of the type int"):
         client.check_batch([{"user": "alice"}, wrong])
+
+
+LEASE = {"id": "l1", "state": "live", "reserved": {"requests": 1}}
+
+
+def without_settlements(request: httpx.Request) -> httpx.Response:
+    """Reserve, and fail to settle."""
+    if request.url.path == "/rate-limit/leases":
+        return httpx.Response(201, json={**ALLOWED, "lease": LEASE})
+    return httpx.Response(503)
+
+
+def test_a_failed_settlement_does_not_replace_the_exception_of_the_block(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    transport = httpx.MockTransport(without_settlements)
+    http = httpx.Client(transport=transport, base_url="http://h")
+    with Client(http=http) as client:
+        with pytest.raises(KeyError), client.reserve("u"):
+            raise KeyError
+        assert "was not settled when its block raised: the server answered 503" in caplog.text
+        with pytest.raises(ServerUnavailable, match="answered 503"), client.reserve("u") as lease:
+            pass
+        assert "open" in repr(lease)
+        caplog.clear()
+
+    async def run() -> None:
+        awaited = httpx.AsyncClient(transport=transport, base_url="http://h")
+        async with AsyncClient(http=awaited) as client:
+            with pytest.raises(KeyError):
+                async with client.reserve("u"):
+                    raise KeyError
+            assert "was not settled when its block raised" in caplog.text
+            with pytest.raises(ServerUnavailable, match="answered 503"):
+                async with client.reserve("u"):
+                    pass
+
+    asyncio.run(run())
+
+
+def test_an_ended_lease_of_a_server_cannot_be_entered(client: Client, user: str) -> None:
+    lease = client.reserve(user)
+    with lease:
+        pass
+    with pytest.raises(RuntimeError, match="has been settled or released already"), lease:
+        pytest.fail("it was entered")
