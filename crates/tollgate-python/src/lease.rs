@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
@@ -154,6 +154,14 @@ impl Lease {
         self.clock.is_none() && self.process != std::process::id()
     }
 
+    fn refuse_ended(&self) -> PyResult<()> {
+        // Relaxed: both sides hold Python's lock, or have waited for the work.
+        if self.has_ended.load(Ordering::Relaxed) {
+            return Err(PyRuntimeError::new_err("the lease has been settled or released already"));
+        }
+        Ok(())
+    }
+
     fn observed(&self) -> Amounts {
         self.observed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -164,10 +172,7 @@ impl Lease {
         py: Python<'_>,
         operation: Operation,
     ) -> PyResult<impl Future<Output = Result<Option<LeaseState>, StoreError>> + Send + use<>> {
-        // Relaxed: both sides hold Python's lock, or have waited for the work.
-        if self.has_ended.load(Ordering::Relaxed) {
-            return Err(PyRuntimeError::new_err("the lease has been settled or released already"));
-        }
+        self.refuse_ended()?;
         if self.is_of_parent() {
             let message = "the lease belongs to the process that reserved it, and a fork has it too; accepted: ending it there";
             return Err(PyRuntimeError::new_err(message));
@@ -324,8 +329,9 @@ impl Lease {
         }
     }
 
-    fn __enter__(slf: Py<Self>) -> Py<Self> {
-        slf
+    fn __enter__(slf: Py<Self>) -> PyResult<Py<Self>> {
+        slf.get().refuse_ended()?;
+        Ok(slf)
     }
 
     fn __exit__(
@@ -336,8 +342,16 @@ impl Lease {
         traceback: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
         let _ = (exc_value, traceback);
-        if let Some(operation) = self.leaving(!exc_type.is_none()) {
-            self.run(py, operation)?;
+        let has_raised = !exc_type.is_none();
+        if let Some(operation) = self.leaving(has_raised) {
+            match self.run(py, operation) {
+                // The exception of the block goes on; a signal handler's exception replaces it.
+                Err(error) if has_raised && error.is_instance_of::<PyException>(py) => {
+                    let log = py.import("tollgate._leases")?.getattr("log_failed_settlement")?;
+                    log.call1((error.value(py),))?;
+                }
+                result => drop(result?),
+            }
         }
         Ok(false)
     }

@@ -528,3 +528,139 @@ def test_a_check_of_a_batch_has_names_that_are_text(client: Client) -> None:
     wrong: Any = {1: "alice"}
     with pytest.raises(TypeError, match=r"checks\[1\]: the name of an argument is of the type int"):
         client.check_batch([{"user": "alice"}, wrong])
+
+
+LEASE = {"id": "l1", "state": "live", "reserved": {"requests": 1}}
+
+
+def without_settlements(request: httpx.Request) -> httpx.Response:
+    """Reserve, and fail to settle."""
+    if request.url.path == "/rate-limit/leases":
+        return httpx.Response(201, json={**ALLOWED, "lease": LEASE})
+    return httpx.Response(503)
+
+
+def test_a_failed_settlement_does_not_replace_the_exception_of_the_block(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    transport = httpx.MockTransport(without_settlements)
+    http = httpx.Client(transport=transport, base_url="http://h")
+    with Client(http=http) as client:
+        with pytest.raises(KeyError), client.reserve("u"):
+            raise KeyError
+        assert "was not settled when its block raised: the server answered 503" in caplog.text
+        with pytest.raises(ServerUnavailable, match="answered 503"), client.reserve("u") as lease:
+            pass
+        assert "open" in repr(lease)
+        caplog.clear()
+
+    async def run() -> None:
+        awaited = httpx.AsyncClient(transport=transport, base_url="http://h")
+        async with AsyncClient(http=awaited) as client:
+            with pytest.raises(KeyError):
+                async with client.reserve("u"):
+                    raise KeyError
+            assert "was not settled when its block raised" in caplog.text
+            with pytest.raises(ServerUnavailable, match="answered 503"):
+                async with client.reserve("u"):
+                    pass
+
+    asyncio.run(run())
+
+
+def test_an_ended_lease_of_a_server_cannot_be_entered(client: Client, user: str) -> None:
+    lease = client.reserve(user)
+    with lease:
+        pass
+    with pytest.raises(RuntimeError, match="has been settled or released already"), lease:
+        pytest.fail("it was entered")
+
+
+def client_of(response: httpx.Response, **options: Any) -> Client:
+    """Return a client that gets this answer, whatever it asks."""
+    transport = httpx.MockTransport(lambda _: response)
+    return Client(http=httpx.Client(transport=transport, base_url="http://h"), **options)
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        ({"detail": [{"loc": ["body"], "msg": "x"}]}, "status 422"),
+        ({"detail": 5}, "status 422"),
+        ({"detail": "wrong", "errors": {"userId": ["bad"]}}, "wrong"),
+        ({"errors": ["bad", 5]}, "status 422"),
+        ({"errors": 5}, "status 422"),
+    ],
+)
+def test_a_refusal_of_another_program_is_a_refusal(problem: dict[str, Any], said: str) -> None:
+    with client_of(httpx.Response(422, json=problem), on_failure="allow") as client:
+        with pytest.raises(RequestRefused) as refused:
+            client.check("u")
+        assert (str(refused.value), refused.value.problem) == (said, problem)
+
+
+def broken_gzip(_: httpx.Request) -> httpx.Response:
+    stream = httpx.ByteStream(b"this is no gzip")
+    return httpx.Response(200, headers={"content-encoding": "gzip"}, stream=stream)
+
+
+def test_an_answer_that_cannot_be_read_is_none() -> None:
+    transport = httpx.MockTransport(broken_gzip)
+    client = Client(http=httpx.Client(transport=transport, base_url="http://h"))
+    with client, pytest.raises(ServerUnavailable, match="did not answer: "):
+        client.check("u")
+    deep = httpx.Response(200, content=b"[" * 100_000)
+    with client_of(deep, on_failure="allow") as client:
+        assert client.check("u").degraded
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"allowed": "false"},
+        {"allowed": None},
+        {"allowed": 1},
+        {"count": "x"},
+        {"count": True},
+        {"limit": 1.5},
+        {"reason": 5},
+        {"limits": None},
+    ],
+)
+def test_an_answer_with_other_types_is_no_decision(changed: dict[str, object]) -> None:
+    other = {**ALLOWED, **changed}
+    client = client_of(httpx.Response(200, json=other))
+    with client, pytest.raises(ServerUnavailable, match="not that of a Tollgate"):
+        client.check("u")
+    with client_of(httpx.Response(200, json={"decisions": [other]}), on_failure="deny") as client:
+        assert [one.reason for one in client.check_batch([{"user": "u"}])] == ["server_unavailable"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_a_batch_has_an_answer_for_each_check(count: int) -> None:
+    answer = httpx.Response(200, json={"decisions": [ALLOWED] * count})
+    client = client_of(answer)
+    with client, pytest.raises(ServerUnavailable, match="not that of a Tollgate"):
+        client.check_batch([{"user": "u"}] * 3)
+    with client_of(answer, on_failure="deny") as client:
+        assert [one.allowed for one in client.check_batch([{"user": "u"}] * 3)] == [False] * 3
+
+
+@pytest.mark.parametrize("lease", [5, {}, {**LEASE, "id": 5}, {**LEASE, "reserved": None}])
+def test_a_reservation_without_a_lease_is_no_answer(lease: object) -> None:
+    client = client_of(httpx.Response(201, json={**ALLOWED, "lease": lease}))
+    with client, pytest.raises(ServerUnavailable, match="not that of a Tollgate"):
+        client.reserve("u")
+
+
+def test_an_error_without_a_text_is_named() -> None:
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("")
+
+    async def run() -> None:
+        transport = httpx.MockTransport(fail)
+        async with httpx.AsyncClient(transport=transport, base_url="http://h") as http:
+            await AsyncClient(http=http).check("u")
+
+    with pytest.raises(ServerUnavailable, match="did not answer: ReadTimeout"):
+        asyncio.run(run())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
@@ -387,3 +387,69 @@ def test_the_example_with_flask_runs() -> None:
     answers = [client.get("/models/gpt-4", headers={"x-user": "alice"}) for _ in range(4)]
     assert [one.status_code for one in answers] == [200, 200, 200, 429]
     assert client.get("/health").text == "ok"
+
+
+@pytest.mark.parametrize("wrap", [AsyncRateLimiter, lambda limiter: limiter])
+def test_the_decorator_asks_before_the_first_item_of_an_async_generator(wrap: Any) -> None:
+    limiter = RateLimiter(1, 60)
+    events: list[object] = []
+
+    @rate_limited(wrap(limiter), key=lambda user: {"user": user, "model": "m"})
+    async def stream(user: str) -> AsyncGenerator[str, str]:
+        events.append("started")
+        try:
+            events.append((yield user))
+            try:
+                yield "second"
+            except KeyError:
+                yield "caught"
+        finally:
+            events.append("closed")
+
+    async def run() -> None:
+        admitted = stream("alice")
+        assert limiter.get_request_count("alice", "m") == 0
+        assert await admitted.__anext__() == "alice"
+        assert limiter.get_request_count("alice", "m") == 1
+        assert await admitted.asend("sent") == "second"
+        assert await admitted.athrow(KeyError()) == "caught"
+        await admitted.aclose()
+        with pytest.raises(RateLimitExceeded):
+            await stream("alice").__anext__()
+        assert [item async for item in stream("bob")] == ["bob", "second"]
+
+    asyncio.run(run())
+    assert events == ["started", "sent", "closed", "started", None, "closed"]
+
+
+def test_the_decorator_takes_objects_with_an_async_call() -> None:
+    class Echo:
+        async def __call__(self, user: str) -> str:
+            return user
+
+    class Stream:
+        async def __call__(self, user: str) -> AsyncGenerator[str, None]:
+            yield user
+
+    limiter = AsyncRateLimiter(RateLimiter(1, 60))
+    decorate = rate_limited(limiter, key=lambda user: {"user": user, "model": "m"})
+
+    async def run() -> None:
+        echo: Any = decorate(Echo())
+        assert await echo("alice") == "alice"
+        with pytest.raises(RateLimitExceeded):
+            await echo("alice")
+        stream: Any = decorate(Stream())
+        assert [item async for item in stream("bob")] == ["bob"]
+
+    asyncio.run(run())
+
+
+def test_the_decorator_refuses_a_blocking_limiter_for_an_async_generator() -> None:
+    limiter = RedisRateLimiter("redis://127.0.0.1:1")
+
+    async def stream() -> AsyncGenerator[int, None]:
+        yield 1
+
+    with pytest.raises(TypeError, match="would block the event loop"):
+        rate_limited(limiter, lambda: None)(stream)

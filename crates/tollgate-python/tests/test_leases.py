@@ -281,3 +281,59 @@ def test_a_store_that_hangs_is_an_error_of_the_settlement(path: Path, tmp_path: 
             lease.settle({"output_tokens": 3})
     finally:
         hanging.end()
+
+
+def test_a_failed_settlement_does_not_replace_the_exception_of_the_block(
+    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hanging = Redis(tmp_path)
+    try:
+        limiter = RedisRateLimiter(hanging.url, policies=path, timeout=5)
+        with pytest.raises(KeyError), limiter.reserve("alice", cost={"output_tokens": 5}):
+            hanging.end()
+            raise KeyError
+        assert "was not settled when its block raised" in caplog.text
+    finally:
+        hanging.end()
+
+
+def test_a_failed_settlement_does_not_replace_the_exception_of_an_async_block(
+    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hanging = Redis(tmp_path)
+
+    async def work() -> None:
+        limiter = AsyncRedisRateLimiter(hanging.url, policies=path, timeout=5)
+        async with limiter.reserve("alice", cost={"output_tokens": 5}):
+            hanging.end()
+            raise KeyError
+
+    try:
+        with pytest.raises(KeyError):
+            asyncio.run(work())
+        assert "was not settled when its block raised" in caplog.text
+    finally:
+        hanging.end()
+
+
+def test_an_ended_lease_cannot_be_entered(limiter: Limiter, user: str) -> None:
+    lease = limiter.reserve(user)
+    with lease:
+        pass
+    with pytest.raises(RuntimeError, match="has been settled or released already"), lease:
+        pytest.fail("it was entered")
+
+
+def test_a_reservation_is_not_entered_in_its_own_block(awaited: AsyncLimiter, user: str) -> None:
+    async def work() -> None:
+        reservation = awaited.reserve(user)
+        async with reservation:
+            with pytest.raises(RuntimeError, match="accepted: a call of reserve per block"):
+                await reservation.__aenter__()
+            assert (await used_and_live(awaited, user))[1] == 1
+        assert (await used_and_live(awaited, user))[1] == 0
+        # Each block has a lease of its own.
+        async with reservation:
+            assert (await used_and_live(awaited, user))[1] == 1
+
+    asyncio.run(work())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
     from ._types import LeaseState
 
 L = TypeVar("L", bound=AbstractAsyncContextManager[Any])
+
+_logger = logging.getLogger("tollgate")
+
+
+def log_failed_settlement(error: Exception) -> None:
+    """Log a settlement that failed after its block raised: the block's exception goes on."""
+    _logger.warning(
+        "a lease was not settled when its block raised: %s; it keeps what it reserved until it "
+        "expires",
+        error,
+    )
 
 
 class AsyncLease:
@@ -80,7 +92,8 @@ class AsyncLease:
         return await self._lease.release_async()
 
     async def __aenter__(self) -> Self:
-        """Return the lease."""
+        """Return the lease, or raise `RuntimeError` if it has ended."""
+        self._lease.__enter__()
         return self
 
     async def __aexit__(
@@ -90,7 +103,12 @@ class AsyncLease:
         traceback: TracebackType | None,
     ) -> None:
         """Settle the lease, as a lower bound after an exception."""
-        await self._lease.leave_async(exc_type is not None)
+        try:
+            await self._lease.leave_async(exc_type is not None)
+        except Exception as error:
+            if exc_type is None:
+                raise
+            log_failed_settlement(error)
 
 
 class AsyncReservation(Awaitable[L], Generic[L]):
@@ -100,14 +118,23 @@ class AsyncReservation(Awaitable[L], Generic[L]):
         """Wrap the call that reserves."""
         self._reserve = reserve
         self._lease: L | None = None
+        self._is_entered = False
 
     def __await__(self) -> Generator[object, None, L]:
         """Reserve."""
         return self._reserve().__await__()
 
     async def __aenter__(self) -> L:
-        """Reserve."""
-        self._lease = await self
+        """Reserve. Raises `RuntimeError` inside its own block: the first lease would be lost."""
+        if self._is_entered:
+            message = "the reservation is entered already; accepted: a call of reserve per block"
+            raise RuntimeError(message)
+        self._is_entered = True
+        try:
+            self._lease = await self
+        except BaseException:
+            self._is_entered = False
+            raise
         return self._lease
 
     async def __aexit__(
@@ -117,5 +144,6 @@ class AsyncReservation(Awaitable[L], Generic[L]):
         traceback: TracebackType | None,
     ) -> None:
         """Settle the lease, as a lower bound after an exception."""
-        if self._lease is not None:
-            await self._lease.__aexit__(exc_type, exc_value, traceback)
+        lease, self._lease, self._is_entered = self._lease, None, False
+        if lease is not None:
+            await lease.__aexit__(exc_type, exc_value, traceback)

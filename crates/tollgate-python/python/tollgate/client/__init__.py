@@ -78,7 +78,7 @@ class Client(Calls):
         arguments = self._arguments(call)
         try:
             response = self._http.request(**arguments)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise ServerUnavailable(problem_of(error)) from error
         return self._read(call, response)
 
@@ -112,7 +112,7 @@ class Client(Calls):
         """Decide up to 1,000 checks, in their order. Each is decided by itself."""
         try:
             answer = self._send(batch_call(checks))
-            return self._decisions(answer)
+            return self._decisions(answer, checks)
         except ServerUnavailable as error:
             return [self._without_server(error) for _ in checks]
 
@@ -238,7 +238,7 @@ class AsyncClient(Calls):
         arguments = self._arguments(call)
         try:
             response = await self._http().request(**arguments)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise ServerUnavailable(problem_of(error)) from error
         return self._read(call, response)
 
@@ -272,7 +272,7 @@ class AsyncClient(Calls):
         """See `Client.check_batch`."""
         try:
             answer = await self._send(batch_call(checks))
-            return self._decisions(answer)
+            return self._decisions(answer, checks)
         except ServerUnavailable as error:
             return [self._without_server(error) for _ in checks]
 

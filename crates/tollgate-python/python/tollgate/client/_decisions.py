@@ -3,7 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any
+
+# The types of an answer's fields. A server may add fields.
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "allowed": bool,
+    "limit": (int, NoneType),
+    "count": int,
+    "remaining": (int, NoneType),
+    "windowSeconds": (int, float, NoneType),
+    "retryAfterMs": (int, NoneType),
+    "resetAfterMs": (int, NoneType),
+    "policyId": (str, NoneType),
+    "scope": (str, NoneType),
+    "unit": str,
+    "reason": (str, NoneType),
+    "degraded": bool,
+    "limits": list,
+}
+
+
+def _check_types(answer: object) -> None:
+    if not isinstance(answer, dict):
+        message = f"an answer of the type {type(answer).__name__}"
+        raise TypeError(message)
+    for name, accepted in _TYPES.items():
+        value = answer[name]
+        # Only `allowed` and `degraded` are true or false.
+        is_bool = isinstance(value, bool)
+        if not isinstance(value, accepted) or is_bool != (accepted is bool):
+            message = f"{name} is of the type {type(value).__name__}"
+            raise TypeError(message)
 
 
 @dataclass(frozen=True)
@@ -38,7 +69,8 @@ class ServerDecision:
 
     @classmethod
     def of(cls, answer: dict[str, Any]) -> ServerDecision:
-        """Read the answer of a server."""
+        """Read the answer of a server. Raises `KeyError` or `TypeError` if it is another one."""
+        _check_types(answer)
         return cls(
             allowed=answer["allowed"],
             limit=answer["limit"],

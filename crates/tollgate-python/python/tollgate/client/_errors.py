@@ -26,8 +26,16 @@ class RequestRefused(ValueError):  # noqa: N818 - as `ServerUnavailable`
         """Describe the problem and its fields."""
         self.status = status
         self.problem = problem
-        detail = problem.get("detail") or f"status {status}"
-        errors = [f"{one.get('field')} {one.get('problem')}" for one in problem.get("errors", [])]
+        # What answers may be another program, whose fields are of any type.
+        detail = problem.get("detail")
+        if not isinstance(detail, str) or not detail:
+            detail = f"status {status}"
+        fields = problem.get("errors")
+        errors = [
+            f"{one.get('field')} {one.get('problem')}"
+            for one in (fields if isinstance(fields, list) else [])
+            if isinstance(one, dict)
+        ]
         super().__init__(": ".join([detail, "; ".join(errors)] if errors else [detail]))
 
     def __reduce__(self) -> tuple[type[RequestRefused], tuple[int, dict[str, Any]]]:

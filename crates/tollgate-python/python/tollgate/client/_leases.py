@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from .._leases import log_failed_settlement
 from .._tollgate import check_amounts, ttl_ms
 from ._decisions import ServerDecision
 from ._wire import Call
@@ -66,6 +67,11 @@ class Updates:
         self._has_ended = True
         return Call("DELETE", f"/rate-limit/leases/{self.id}")
 
+    def _refuse_ended(self) -> None:
+        if self._has_ended:
+            message = "the lease has been settled or released already"
+            raise RuntimeError(message)
+
     def _leave(self, *, has_raised: bool) -> Call | None:
         """Return the settlement at the end of a `with` block, if nothing ended the lease before."""
         if self._has_ended:
@@ -100,7 +106,8 @@ class Lease(Updates):
         return cast("LeaseState", self._send(self._release()))
 
     def __enter__(self) -> Self:
-        """Return the lease."""
+        """Return the lease, or raise `RuntimeError` if it has ended."""
+        self._refuse_ended()
         return self
 
     def __exit__(
@@ -111,8 +118,15 @@ class Lease(Updates):
     ) -> None:
         """Settle the lease if nothing has ended it."""
         settlement = self._leave(has_raised=exc_type is not None)
-        if settlement is not None:
+        if settlement is None:
+            return
+        try:
             self._send(settlement)
+        except Exception as error:
+            self._has_ended = False
+            if exc_type is None:
+                raise
+            log_failed_settlement(error)
 
 
 class AsyncLease(Updates):
@@ -145,7 +159,8 @@ class AsyncLease(Updates):
         return cast("LeaseState", await self._send_to_the_end(self._release()))
 
     async def __aenter__(self) -> Self:
-        """Return the lease."""
+        """Return the lease, or raise `RuntimeError` if it has ended."""
+        self._refuse_ended()
         return self
 
     async def __aexit__(
@@ -156,5 +171,12 @@ class AsyncLease(Updates):
     ) -> None:
         """Settle the lease if nothing has ended it."""
         settlement = self._leave(has_raised=exc_type is not None)
-        if settlement is not None:
+        if settlement is None:
+            return
+        try:
             await self._send_to_the_end(settlement)
+        except Exception as error:
+            self._has_ended = False
+            if exc_type is None:
+                raise
+            log_failed_settlement(error)

@@ -16,6 +16,8 @@ from ._httpx import httpx
 OnFailure: TypeAlias = Literal["raise", "allow", "deny"]
 """What a check does if the server cannot be reached or fails."""
 
+_OTHER = "the answer is not that of a Tollgate server; check the address"
+
 
 @dataclass(frozen=True)
 class Call:
@@ -62,7 +64,7 @@ class Calls:
         status = response.status_code
         try:
             answer = json.loads(response.content) if response.content else None
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if status >= httpx.codes.INTERNAL_SERVER_ERROR:
             detail = answer.get("detail") if isinstance(answer, dict) else None
@@ -81,13 +83,12 @@ class Calls:
         try:
             return ServerDecision.of(answer)
         except (KeyError, TypeError) as error:
-            message = "the answer is not that of a Tollgate server; check the address"
-            raise ServerUnavailable(message) from error
+            raise ServerUnavailable(_OTHER) from error
 
-    def _decisions(self, answer: Any) -> list[ServerDecision]:
+    def _decisions(self, answer: Any, checks: Sequence[Check]) -> list[ServerDecision]:
         decisions = answer.get("decisions") if isinstance(answer, dict) else None
-        if not isinstance(decisions, list):
-            decisions = [None]
+        if not isinstance(decisions, list) or len(decisions) != len(checks):
+            raise ServerUnavailable(_OTHER)
         return [self._decision(one) for one in decisions]
 
     def _without_server(self, error: ServerUnavailable) -> ServerDecision:
@@ -128,9 +129,15 @@ def reserved(decision: ServerDecision) -> dict[str, Any]:
     """Return the answer to a reservation if it has a lease."""
     if not decision.allowed or "lease" not in decision.answer:
         raise ReservationDenied(decision)
+    lease = decision.answer["lease"]
+    kinds = {"id": str, "state": str, "reserved": dict}
+    if not isinstance(lease, dict) or not all(
+        isinstance(lease.get(name), kind) for name, kind in kinds.items()
+    ):
+        raise ServerUnavailable(_OTHER)
     return decision.answer
 
 
-def problem_of(error: httpx.TransportError) -> str:
+def problem_of(error: httpx.RequestError) -> str:
     """Describe why there is no answer."""
-    return f"the server did not answer: {error or type(error).__name__}"
+    return f"the server did not answer: {str(error) or type(error).__name__}"
