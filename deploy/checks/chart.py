@@ -24,19 +24,32 @@ def set_of(name):
     return values_of(DEPLOY / "helm" / "values" / name)
 
 
-def render(values):
-    """The text of every manifest that `values` give, in the order of the templates."""
+def templates_of(values, name="tollgate"):
+    """What `values` and the name of the release make of each template."""
     with helm_python.Chart.load(CHART) as chart:
         # `render` alone does not read values.schema.json, which `helm template` and `helm install` do.
         chart.validate_schema(values)
-        templates = chart.render(values, name="tollgate", namespace="default", is_install=True)
+        return chart.render(values, name=name, namespace="default", is_install=True)
+
+
+def manifests_of(templates):
+    """The text of every manifest, in the order of the templates."""
     manifests = [text for path, text in sorted(templates.items()) if path.endswith(".yaml")]
     documents = [text.strip("\n") for text in "\n---\n".join(manifests).split("\n---\n")]
     return [text for text in documents if yaml.safe_load(text) is not None]
 
 
+def render(values):
+    """The text of every manifest that `values` give."""
+    return manifests_of(templates_of(values))
+
+
+def parsed(templates):
+    return [yaml.safe_load(text) for text in manifests_of(templates)]
+
+
 def objects(values):
-    return [yaml.safe_load(text) for text in render(values)]
+    return parsed(templates_of(values))
 
 
 def only(found, kind):

@@ -9,7 +9,7 @@ from pathlib import Path
 import helm_python
 import kubernetes_validate
 import yaml
-from chart import CHART, container, merged, objects, only, set_of
+from chart import CHART, container, merged, objects, only, parsed, set_of, templates_of
 from project import known_variables
 from test_program import environment, program
 
@@ -378,3 +378,27 @@ class Extra(Case):
             self.refused(base, {"extraVolumeMounts": [{**CA_MOUNT, "mountPath": path}]}, "extraVolumeMounts[0].mountPath", "accepted: ")
         for path in ("/etc/tollgate-ca", "/var/lib/tollgate/ca", "/usr/local/bin/other", "/ca/"):
             self.accepted(base, {"extraVolumeMounts": [{**CA_MOUNT, "mountPath": path}]})
+
+
+class Names(unittest.TestCase):
+    def test_every_name_has_that_of_the_program_and_none_is_shortened(self):
+        for release, name in (("a" * 41, f"{'a' * 41}-tollgate"), ("a" * 42 + "tollgate", "a" * 42 + "tollgate"), ("tollgate", "tollgate")):
+            services = [one["metadata"]["name"] for one in parsed(templates_of({}, release)) if one["kind"] == "Service"]
+            self.assertEqual(services, [name])
+        for release in ("a" * 42, "a" * 43 + "tollgate"):
+            with self.assertRaises(helm_python.HelmError) as raised:
+                templates_of({}, release)
+            self.assertIn("the name of the release", str(raised.exception))
+
+    def test_a_class_of_storage_is_a_text(self):
+        [claim] = [one for one in objects(merged(SINGLE, {"persistence": {"storageClassName": "-"}})) if one["kind"] == "PersistentVolumeClaim"]
+        self.assertEqual(claim["spec"]["storageClassName"], "-")
+
+    def test_the_notes_say_that_the_network_policy_keeps_callers_out(self):
+        def notes(values):
+            return next(text for path, text in templates_of(values).items() if path.endswith("NOTES.txt"))
+
+        for kind in ("LoadBalancer", "NodePort"):
+            self.assertIn("networkPolicy.from", notes({"service": {"type": kind}}))
+        for values in ({}, {"service": {"type": "NodePort"}, "networkPolicy": {"enabled": False}}):
+            self.assertNotIn("networkPolicy.from", notes(values))

@@ -14,6 +14,10 @@ what is accepted. No line shows a URL or the value of a variable, because it may
 {{- end -}}
 
 {{- define "tollgate.refuse.formats" -}}
+{{- $name := include "tollgate.name" . -}}
+{{- if gt (len $name) 50 }}
+the name of the release: {{ .Release.Name }} gives the objects the name {{ $name }}, which has {{ len $name }} characters; accepted: a name that gives at most 50, so up to 41 characters, or 50 with "tollgate" in them
+{{- end }}
 {{- $image := .Values.image -}}
 {{- if not (regexMatch "^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$" $image.repository) }}
 image.repository: {{ printf "%q" $image.repository }} is not the name of a repository; accepted: a name without a tag, such as registry.example/tollgate
