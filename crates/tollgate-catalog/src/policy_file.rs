@@ -98,9 +98,24 @@ pub fn load(path: &Path) -> Result<PolicySet, CatalogError> {
 /// The file at `path` with all its records, as a snapshot that never changes, for checks whose API keys are replaced by what
 /// `hasher` makes of them.
 pub fn load_snapshot(path: &Path, hasher: &KeyHasher) -> Result<Arc<Snapshot>, CatalogError> {
-    let format = format_of(path)?;
-    let document = document(path, format, &read_bytes(path)?)?;
-    let loaded = compile(path, &document, Some(hasher))?;
+    snapshot(path, hasher, &document(path, format_of(path)?, &read_bytes(path)?)?)
+}
+
+/// The same for a file that was loaded before. One that has become empty is refused, because it is probably being written.
+pub fn reload_snapshot(path: &Path, hasher: &KeyHasher) -> Result<Arc<Snapshot>, CatalogError> {
+    let document = document(path, format_of(path)?, &read_bytes(path)?)?;
+    if document.is_empty() {
+        return Err(CatalogError::BecameEmpty { path: path.to_owned() });
+    }
+    snapshot(path, hasher, &document)
+}
+
+fn snapshot(
+    path: &Path,
+    hasher: &KeyHasher,
+    document: &Document,
+) -> Result<Arc<Snapshot>, CatalogError> {
+    let loaded = compile(path, document, Some(hasher))?;
     Ok(Publisher::new(1, loaded).reader().snapshot())
 }
 

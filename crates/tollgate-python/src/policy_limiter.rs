@@ -10,7 +10,7 @@ use pyo3::types::PyDict;
 use tollgate::leases::StoreLease;
 use tollgate::{MemoryStoreOptions, MonotonicClock};
 use tollgate_catalog::api_key::KeyHasher;
-use tollgate_catalog::{Resolver, SnapshotReader, policy_file};
+use tollgate_catalog::{CatalogError, Resolver, Snapshot, SnapshotReader, policy_file};
 use tollgate_service::{DirectoryLookup, RateLimitService, UnknownApiKeys};
 use tollgate_store::MemoryStore;
 
@@ -42,11 +42,13 @@ pub(crate) struct PolicyLimiter {
     counts: Counts,
 }
 
+/// Reads a policy file.
+type Load = fn(&Path, &KeyHasher) -> Result<Arc<Snapshot>, CatalogError>;
+
 /// The service over `store` with the policies, tiers, models and users of the file at `path`.
-fn service_of(path: &Path, store: &Store) -> PyResult<Arc<Service>> {
+fn service_of(path: &Path, store: &Store, load: Load) -> PyResult<Arc<Service>> {
     let hasher = KeyHasher::new(FILE_KEY);
-    let snapshot =
-        policy_file::load_snapshot(path, &hasher).map_err(|error| catalog_error(&error))?;
+    let snapshot = load(path, &hasher).map_err(|error| catalog_error(&error))?;
     let resolver = Resolver::of_snapshot(hasher, Arc::new(MonotonicClock::new()));
     let service = RateLimitService::new(Arc::clone(store), SnapshotReader::from(snapshot));
     let lookup = DirectoryLookup::new(resolver, UnknownApiKeys::default());
@@ -74,13 +76,13 @@ impl PolicyLimiter {
             MemoryStoreOptions::default().max_keys(self::max_keys(max_keys.value().as_ref())?);
         let (clock, of_store) = LimiterClock::new(clock)?;
         let store = Arc::new(MemoryStore::with_clock(of_store, &options));
-        let service = Mutex::new(service_of(&path, &store)?);
+        let service = Mutex::new(service_of(&path, &store, policy_file::load_snapshot)?);
         Ok(Self { store, service, path, clock: Arc::new(clock), counts: Counts::default() })
     }
 
-    /// Reads the file again. Usage stays; if the file is invalid, the policies stay too, and the error is raised.
+    /// Reads the file again. Usage stays; if the file is invalid or has become empty, the policies stay too, and the error is raised.
     fn reload(&self) -> PyResult<()> {
-        let service = service_of(&self.path, &self.store)?;
+        let service = service_of(&self.path, &self.store, policy_file::reload_snapshot)?;
         *self.service.lock().unwrap_or_else(PoisonError::into_inner) = service;
         Ok(())
     }

@@ -94,6 +94,12 @@ def test_the_file_is_read_again_and_usage_stays(limiter: PolicyLimiter, path: Pa
     with pytest.raises(ValueError, match=r"policies"):
         limiter.reload()
     assert limiter.peek("alice", "gpt-4").limit == 4
+    # A file that is being written must not lift the limits.
+    for empty in ("", "# soon\n"):
+        path.write_text(empty)
+        with pytest.raises(ValueError, match="has become empty; accepted: policies"):
+            limiter.reload()
+    assert limiter.peek("alice", "gpt-4").limit == 4
 
 
 def test_tiers_of_users_come_from_the_file(tmp_path: Path) -> None:
