@@ -36,7 +36,8 @@ test: setup-tests setup-deploy console-check lint doc ## Set up what is missing,
 	else \
 		$(CARGO) test $(ALL) --no-fail-fast --lib --bins --tests --examples; \
 	fi
-	scripts/redis-tests redis-server "$(abspath $(TARGET))/valkey/bin/valkey-server"
+	scripts/redis-tests
+	scripts/redis-tests "$(abspath $(TARGET))/valkey/bin/valkey-server"
 
 .PHONY: gateway-demo
 gateway-demo: setup ## Start the gateway before a mock model, and print how to call it
