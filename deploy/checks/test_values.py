@@ -36,7 +36,7 @@ BAD_STORES = (
 )  # fmt: skip
 
 
-# Settings that are texts: what is accepted, and what is not.
+# For each text setting: values that are accepted, then values that are refused.
 TEXTS = {
     "allowed_hosts": (("tollgate.internal", "a.example, b-c.example d"), ("b!!", "a.example:80", "http://a.example", "a,-b")),
     "trusted_proxies": (("10.0.0.0/8, 2001:db8::/32", "10.0.0.1 ::1"), ("proxy", "10.0.0.0/x", "10.0.0.0/33", "10.0.0")),

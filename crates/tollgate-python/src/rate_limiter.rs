@@ -19,7 +19,7 @@ use crate::decision::Decision;
 pub(crate) struct RateLimiter {
     limiter: tollgate::RateLimiter<StoreClock>,
     clock: LimiterClock,
-    /// Its limit, as it is shown.
+    /// What `repr` shows of the limit.
     shown: String,
 }
 

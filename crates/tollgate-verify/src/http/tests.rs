@@ -1,4 +1,4 @@
-//! Calls to what is no Tollgate, or not at this address: what the error says.
+//! The errors of calls to a program that is not Tollgate, or to an address where no server answers.
 
 use std::sync::Arc;
 
