@@ -117,8 +117,8 @@ async fn examine_until_well(store: impl Examined, set_by: Option<String>, watch:
                     tracing::error!(
                         %problem,
                         set_by,
-                        "the store cannot be used as it is configured. Until that is corrected, the failure mode \
-                         (onStoreError) decides checks"
+                        "the store cannot be used as it is configured; the failure mode (onStoreError) decides checks until \
+                         the configuration is corrected"
                     );
                     said_problem = Some(problem);
                 }
@@ -232,8 +232,8 @@ pub(crate) fn watch_memcached(
             if let Some(problem) = problem {
                 tracing::error!(
                     %problem,
-                    "the store cannot be used as it is configured. Until that is corrected, the failure mode (onStoreError) decides \
-                     checks"
+                    "the store cannot be used as it is configured; the failure mode (onStoreError) decides checks until the \
+                     configuration is corrected"
                 );
             }
         }
